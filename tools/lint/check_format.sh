@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Layout of every C file, as .clang-format says. Fix with: tools/lint/check_format.sh --fix
+#
+# Exit 0: nothing to change. 1: differences, named. 77: clang-format 14 is not here, so nothing was checked.
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+for clang_format in clang-format-14 clang-format ""; do
+    if [ -z "$clang_format" ]; then
+        echo "clang-format 14 is not installed: skipped"
+        exit 77
+    fi
+    # Another version lays out the same options differently.
+    if command -v "$clang_format" >/dev/null && "$clang_format" --version | grep -q 'version 14\.'; then
+        break
+    fi
+done
+
+mode=(--dry-run -Werror)
+if [ "${1:-}" = --fix ]; then
+    mode=(-i)
+fi
+folders=()
+for folder in include engine stress tests tools; do
+    [ ! -d "$folder" ] || folders+=("$folder")
+done
+find "${folders[@]}" -type f \( -name '*.c' -o -name '*.h' \) -print0 |
+    xargs -0 -r "$clang_format" --style=file "${mode[@]}" || exit 1
