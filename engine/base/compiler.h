@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Compiler attributes and the few constants that layout depends on. */
+#ifndef WEIR_BASE_COMPILER_H
+#define WEIR_BASE_COMPILER_H
+
+/* x86-64 and most AArch64 cores share lines of 64 bytes; adjacent-line prefetch makes 128 the distance at which two
+ * writers stop disturbing each other. */
+#define WEIR__LINE 128
+
+#define WEIR__LIKELY(x) __builtin_expect(!!(x), 1)
+#define WEIR__UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define WEIR__PRINTF(format_index, first_arg)                                                      \
+    __attribute__((format(printf, format_index, first_arg)))
+#define WEIR__MUST_CHECK __attribute__((warn_unused_result))
+#define WEIR__ARRAY_COUNT(a) (sizeof(a) / sizeof((a)[0]))
+
+#endif
