@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Starting the engine's threads.
+ *
+ * A new thread inherits the signal mask, so everything is blocked around pthread_create and the caller's own mask is put
+ * back. Faults of the thread itself stay open: blocked, they would kill the process past the host's crash handler. */
+#include "port/thread.h"
+
+#include <signal.h>
+
+int weir__thread_start(pthread_t *thread_out, const char *name, void *(*run)(void *), void *arg)
+{
+    sigset_t blocked;
+    (void)sigfillset(&blocked);
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS};
+    for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++) {
+        (void)sigdelset(&blocked, faults[i]);
+    }
+    sigset_t previous;
+    int error = pthread_sigmask(SIG_SETMASK, &blocked, &previous);
+    if (error != 0) {
+        return -error;
+    }
+    error = pthread_create(thread_out, NULL, run, arg);
+    (void)pthread_sigmask(SIG_SETMASK, &previous, NULL);
+    if (error != 0) {
+        return -error;
+    }
+    /* A name that cannot be set (the thread may be gone already) is no reason to fail. */
+    (void)pthread_setname_np(*thread_out, name);
+    return 0;
+}

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Futex waits: sleep while a word holds a value, wake those who do. Private to the process. */
+#ifndef WEIR_PORT_WAIT_H
+#define WEIR_PORT_WAIT_H
+
+#include "base/atomic.h"
+
+#include <stdint.h>
+
+/* Sleeps while *word == value, at most until deadline_ns (monotonic; WEIR__NEVER = no limit). Returns 0 when woken, when
+ * the value had changed already, on a signal, or for no reason (the caller looks again), -ETIMEDOUT at the deadline. */
+int weir__futex_wait(WEIR__ATOMIC(uint32_t) *word, uint32_t value, uint64_t deadline_ns);
+/* Wakes up to count sleepers of word (INT32_MAX = all). Returns how many were woken. */
+int weir__futex_wake(WEIR__ATOMIC(uint32_t) *word, int count);
+
+#endif
