@@ -18,10 +18,11 @@ port:    base port
 format:  base format
 stage:   base port format stage
 segment: base port format segment
-drain:   base port format stage segment drain
+keep:    base port format segment keep
+drain:   base port format stage segment keep drain
 recover: base port format segment recover
 read:    base port format segment read
-api:     base port format stage segment drain recover read api
+api:     base port format stage segment keep drain recover read api
 TABLE
 }
 # Floors that know nothing of the public interface but the codes and the version.
@@ -156,7 +157,8 @@ plant_clean_tree() {
     put engine/stage/slot.h '#include "port/io.h"' '#include "format/record.h"' '#include <weir/weir.h>'
     put engine/stage/slot.c '#include "slot.h"'
     put engine/segment/segment.h '#include "format/record.h"'
-    put engine/drain/drain.h '#include "stage/slot.h"' '#include "segment/segment.h"'
+    put engine/keep/keeper.h '#include "segment/segment.h"'
+    put engine/drain/drain.h '#include "stage/slot.h"' '#include "segment/segment.h"' '#include "keep/keeper.h"'
     put engine/recover/scan.h '#include "segment/segment.h"'
     put engine/read/cursor.h '#include "segment/segment.h"'
     put engine/api/log.c '#include "drain/drain.h"' '#include "recover/scan.h"' '#include "read/cursor.h"' \
@@ -201,6 +203,10 @@ self_test() {
         engine/stage/up.c '#include "segment/segment.h"'
     planted "segment includes stage" "floor segment may not include engine/stage/slot.h" \
         engine/segment/up.c '#include "stage/slot.h"'
+    planted "keep includes stage" "floor keep may not include engine/stage/slot.h" \
+        engine/keep/up.c '#include "stage/slot.h"'
+    planted "segment includes keep" "floor segment may not include engine/keep/keeper.h" \
+        engine/segment/up.c '#include "keep/keeper.h"'
     planted "drain includes its peer recover" "floor drain may not include engine/recover/scan.h" \
         engine/drain/peer.c '#include "recover/scan.h"'
     planted "read includes its peer drain" "floor read may not include engine/drain/drain.h" \
