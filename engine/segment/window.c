@@ -541,21 +541,31 @@ window_extend(struct weir__window *window, uint64_t fetch_end, size_t chunk_byte
     return chunk;
 }
 
+/* True while a chunk at run_end is worth the hand-over: a full one, or the segment's last. What a growing limit adds at
+ * a log's end comes in pieces too small for that; they are read when they are asked for. */
+static bool window_ahead_wanted(const struct weir__window *window, uint64_t fetch_end)
+{
+    return window->count < window->depth && window->run_end < fetch_end &&
+           (fetch_end - window->run_end >= window->chunk_bytes ||
+            fetch_end == window->range.end - window->range.base);
+}
+
 /* Hands what the ring has room for to the reader thread. */
 static void window_read_ahead(struct weir__window *window, uint64_t fetch_end)
 {
-    if (window->count == window->depth || window->run_end >= fetch_end || !ahead_ready(window)) {
+    if (!window_ahead_wanted(window, fetch_end) || !ahead_ready(window)) {
         return;
     }
     struct window_ahead *const ahead = &window->ahead;
     (void)pthread_mutex_lock(&ahead->mutex);
-    while (!ahead->over && window->count < window->depth && window->run_end < fetch_end) {
-        struct window_chunk *const chunk = window_extend(window, fetch_end, window->chunk_bytes);
-        chunk->state = CHUNK_WANTED;
-        chunk->handed = true;
-        window->reads++;
-    }
     if (!ahead->over) {
+        while (window_ahead_wanted(window, fetch_end)) {
+            struct window_chunk *const chunk =
+                window_extend(window, fetch_end, window->chunk_bytes);
+            chunk->state = CHUNK_WANTED;
+            chunk->handed = true;
+            window->reads++;
+        }
         window->dir->io->ops->queue_wake(window->dir->io, ahead->queue);
     }
     (void)pthread_mutex_unlock(&ahead->mutex);
@@ -590,18 +600,23 @@ window_start(struct weir__window *window, uint64_t offset, uint64_t fetch_end, s
     const bool sequential = window->count > 0 && start == window->run_end;
     window_reset(window);
     window->run_end = start;
-    window_read_ahead(window, fetch_end);
+    if (fetch_end - start > window->chunk_bytes) {
+        window_read_ahead(window, fetch_end);
+    }
     if (window->count == 0) {
-        if (sequential) {
+        if (window->depth > 1) {
+            window->plain_bytes = window->chunk_bytes; /* it means to read on */
+        } else if (sequential) {
             window->plain_bytes =
                 (size_t)weir__min_u64(window->plain_bytes * 2, window->chunk_bytes);
         } else {
             window->plain_bytes = WINDOW_CHUNK_STEP_BYTES;
         }
         /* What the caller is known to need is read in one piece. */
-        const uint64_t bytes =
-            weir__max_u64(window->plain_bytes,
-                          weir__align_up((offset - start) + wanted, WINDOW_CHUNK_STEP_BYTES));
+        const uint64_t bytes = weir__max_u64(
+            window->plain_bytes,
+            weir__align_up((offset - start) + weir__min_u64(wanted, window->chunk_bytes),
+                           WINDOW_CHUNK_STEP_BYTES));
         (void)window_extend(window, fetch_end, (size_t)weir__min_u64(bytes, window->chunk_bytes));
     }
     return window_chunk_at(window, 0);
