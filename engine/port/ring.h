@@ -19,7 +19,8 @@ struct weir__ring;
 int weir__ring_create(struct weir__mem *mem, uint32_t entries, struct weir__ring **ring_out);
 void weir__ring_destroy(struct weir__mem *mem, struct weir__ring *ring);
 
-/* One enqueuer and one dequeuer at a time. False: full / empty. */
+/* One enqueuer and one dequeuer at a time. False: full / empty. A ring is used by this pair or by the next one for all
+ * its life: they do not keep the same counters. */
 bool weir__ring_put_spsc(struct weir__ring *ring, uint32_t index);
 bool weir__ring_take_spsc(struct weir__ring *ring, uint32_t *index_out);
 /* Any number of enqueuers, one dequeuer. */
