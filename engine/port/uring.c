@@ -542,7 +542,7 @@ static void
 event_fill(struct weir__queue *queue, uint64_t index, int32_t result, struct weir__event *event_out)
 {
     weir__check(index < queue->entries);
-    const struct uring_ticket *const ticket = &queue->tickets[index];
+    struct uring_ticket *const ticket = &queue->tickets[index];
     weir__tsan_acquire(ticket);
     event_out->data = ticket->data;
     event_out->result = result;
