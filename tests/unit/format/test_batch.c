@@ -529,6 +529,22 @@ static void batch_positions_do_not_wrap(void **state)
     }
 }
 
+/* A gap may reach the largest position, and that is then the position after it. */
+static void batch_gap_may_end_at_the_largest_position(void **state)
+{
+    (void)state;
+    struct weir__batch gap = plain;
+    gap.flags = WEIR__BATCH_GAP;
+    gap.gap_end = WEIR__LSN_MAX;
+    uint8_t bytes[WEIR__BATCH_HEADER_BYTES];
+    weir__batch_encode(&gap, bytes);
+    struct weir__batch got;
+    assert_int_equal(
+        weir__batch_judge(bytes, LSN, WEIR__LSN_MAX, BLOCK, LOG_ID, &due, &newest, &got, NULL),
+        WEIR__BATCH_OK);
+    assert_true(weir__position_after(&got, BLOCK).lsn == WEIR__LSN_MAX);
+}
+
 static void batch_starts_at_a_block(void **state)
 {
     (void)state;
@@ -1422,6 +1438,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(batch_ends_at_the_next_block),
         cmocka_unit_test(batch_must_end_within_its_segment),
         cmocka_unit_test(batch_positions_do_not_wrap),
+        cmocka_unit_test(batch_gap_may_end_at_the_largest_position),
         cmocka_unit_test(batch_starts_at_a_block),
         cmocka_unit_test(judge_ok_when_the_position_is_continued),
         cmocka_unit_test(judge_ok_for_the_first_batch_of_an_epoch),

@@ -212,6 +212,16 @@ static void control_fields_that_contradict_each_other_are_refused(void **state)
         c.block_bytes = blocks[i];
         assert_fields(c, "control block size");
     }
+    for (uint32_t block = 512; block <= 65536; block *= 2) {
+        struct weir__control c = sample;
+        c.block_bytes = block;
+        c.segment_bytes = 2 * (uint64_t)block;
+        c.epoch.lsn = c.checkpoint.epoch_lsn = 0x100000;
+        c.checkpoint.lsn = 0x100000;
+        assert_fields(c, NULL);
+        c.segment_bytes = block;
+        assert_fields(c, "control segment size");
+    }
     struct weir__control c = sample;
     c.log_id = 0;
     assert_fields(c, "control log id");
@@ -291,7 +301,14 @@ static void control_positions_end_at_the_largest(void **state)
     c.promise = WEIR__LSN_MAX;
     c.oldest_lsn = WEIR__LSN_MAX;
     c.checkpoint.lsn = WEIR__LSN_MAX;
+    c.segment_bytes = WEIR__LSN_MAX;
     assert_fields(c, NULL);
+    c.epoch.lsn = WEIR__LSN_MAX; /* and of the checkpoint nothing is below its epoch */
+    c.checkpoint.epoch_lsn = WEIR__LSN_MAX;
+    assert_fields(c, NULL);
+    c.segment_bytes = WEIR__LSN_MAX + 4096;
+    assert_fields(c, "control segment size");
+    c = sample;
     c.promise = WEIR__LSN_MAX + 1;
     assert_fields(c, "control position beyond the largest LSN");
     c = sample;
@@ -358,6 +375,8 @@ static void live_page_that_is_not_valid_is_refused(void **state)
     static const unsigned positions[] = {WEIR__LIVE_DURABLE, WEIR__LIVE_WRITTEN, WEIR__LIVE_OLDEST};
     for (size_t i = 0; i < 3; i++) {
         weir__live_encode(&live_sample, bytes);
+        weir__put_u64(bytes + positions[i], WEIR__LSN_MAX);
+        assert_true(weir__live_decode(bytes, &got));
         weir__put_u64(bytes + positions[i], WEIR__LSN_MAX + 1);
         assert_false(weir__live_decode(bytes, &got));
     }
