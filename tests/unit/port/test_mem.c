@@ -5,7 +5,9 @@
 
 #include "port/tsan.h"
 
+#include <dlfcn.h>
 #include <errno.h>
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -244,6 +246,21 @@ static void peak_stays_when_memory_goes(void **state)
     weir__mem_exit(&mem);
 }
 
+/* The arena that jemalloc itself says a block lies in, or UINT_MAX. */
+static unsigned arena_of(void *block)
+{
+    int (*mallctl)(const char *, void *, size_t *, void *, size_t) = NULL;
+    void *const symbol = dlsym(RTLD_DEFAULT, "mallctl");
+    memcpy(&mallctl, &symbol, sizeof symbol);
+    unsigned arena = UINT_MAX;
+    size_t arena_bytes = sizeof arena;
+    if (mallctl == NULL ||
+        mallctl("arenas.lookup", &arena, &arena_bytes, (void *)&block, sizeof block) != 0) {
+        return UINT_MAX;
+    }
+    return arena;
+}
+
 /* Two logs in one process must have an arena each; a number that is used twice would mix them. */
 static bool arenas_are_private(void)
 {
@@ -254,6 +271,12 @@ static bool arenas_are_private(void)
     EXPECT(strcmp(first.source, "jemalloc") == 0);
     EXPECT(strcmp(second.source, "jemalloc") == 0);
     EXPECT(first.arena != second.arena);
+    void *const of_first = weir__mem_alloc(&first, 100, 8);
+    void *const of_second = weir__mem_alloc_io(&second, HUGE_BYTES);
+    EXPECT(arena_of(of_first) == first.arena);
+    EXPECT(arena_of(of_second) == second.arena);
+    weir__mem_free(&first, of_first, 100);
+    weir__mem_free_io(&second, of_second, HUGE_BYTES);
     EXPECT(seam_behaves(&second));
     EXPECT(seam_behaves(&first));
     weir__mem_exit(&first);
