@@ -674,7 +674,11 @@ int weir__io_write_full(struct weir__io *io,
     const char *at = buffer;
     while (bytes > 0) {
         /* iovec has no const form; a write does not touch the bytes. */
-        const struct iovec iov = {.iov_base = (void *)(uintptr_t)at, .iov_len = bytes};
+        const union {
+            const char *in;
+            void *out;
+        } base = {.in = at};
+        const struct iovec iov = {.iov_base = base.out, .iov_len = bytes};
         const ssize_t put = io->ops->write(io, file, &iov, 1, offset, dsync);
         if (put < 0) {
             return (int)put;

@@ -59,7 +59,7 @@ void weir__ring_destroy(struct weir__mem *mem, struct weir__ring *ring)
 /* The ring carries pointers; an index travels as one and is never followed. */
 static void *ring_pack(uint32_t index)
 {
-    return (void *)(uintptr_t)index;
+    return (void *)(uintptr_t)index; /* NOLINT(performance-no-int-to-ptr) */
 }
 
 bool weir__ring_put_spsc(struct weir__ring *ring, uint32_t index)
