@@ -164,6 +164,8 @@ struct weir__io *weir__io_system(void);
 /* Really sets a ring up and asks it for the opcodes that the engine needs. 0, or the errno that refused it, with a
  * sentence that names the way out in reason. */
 int weir__uring_probe(char *reason, size_t reason_bytes);
+/* The opcodes that the engine uses, separated by spaces; "no:" before those that this kernel does not have. */
+void weir__uring_opcodes(char *list, size_t list_bytes);
 
 /* Whole-length helpers over any io: loop over short results. Return 0, -errno; read_full -ENODATA at the end of file. */
 int weir__io_read_full(struct weir__io *io, int file, void *buffer, size_t bytes, uint64_t offset);

@@ -617,6 +617,24 @@ static int posix_lock_held(struct weir__io *io, int file, bool *held_out)
 
 /* ---- the table and its helpers ---- */
 
+/* For the live page only: 4 KiB of positions, a hint for other processes. Log data are never mapped. */
+static int posix_map(struct weir__io *io, int file, size_t bytes, void **page_out)
+{
+    (void)io;
+    void *const page = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    if (page == MAP_FAILED) {
+        return -errno;
+    }
+    *page_out = page;
+    return 0;
+}
+
+static void posix_unmap(struct weir__io *io, void *page, size_t bytes)
+{
+    (void)io;
+    (void)munmap(page, bytes);
+}
+
 struct weir__io *weir__io_system(void)
 {
     static const struct weir__io_ops ops = {
@@ -640,6 +658,8 @@ struct weir__io *weir__io_system(void)
         .queue_push = weir__uring_push,
         .queue_reap = weir__uring_reap,
         .queue_wake = weir__uring_wake,
+        .map = posix_map,
+        .unmap = posix_unmap,
     };
     /* Never written; not const because the seam hands out what other implementations do write. */
     static struct weir__io io = {.ops = &ops, .ctx = NULL};

@@ -784,3 +784,29 @@ int weir__uring_probe(char *reason, size_t reason_bytes)
     }
     return 0;
 }
+
+void weir__uring_opcodes(char *list, size_t list_bytes)
+{
+    struct io_uring ring;
+    struct io_uring_probe *probe = NULL;
+    size_t used = 0;
+
+    list[0] = '\0';
+    if (uring_init(&ring, 4) == 0) {
+        probe = io_uring_get_probe_ring(&ring);
+        io_uring_queue_exit(&ring);
+    }
+    for (size_t i = 0; i < OP_COUNT && used < list_bytes; i++) {
+        const bool there = probe != NULL && io_uring_opcode_supported(probe, uring_ops[i].code);
+        const int wrote = snprintf(list + used,
+                                   list_bytes - used,
+                                   "%s%s%s",
+                                   used > 0 ? " " : "",
+                                   there ? "" : "no:",
+                                   uring_ops[i].name);
+        used += wrote > 0 ? (size_t)wrote : 0;
+    }
+    if (probe != NULL) {
+        io_uring_free_probe(probe);
+    }
+}
