@@ -1,0 +1,421 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Producers: reserving a place and committing it.
+ *
+ * One fetch-add decides. It fits: the place is ours. It crosses the end: we are the closer and open the next slot with our own record in it. The slot was
+ * closed: we wait until it is open, and only then add again. Producer threads only; nothing is allocated. */
+#include "base/check.h"
+#include "port/clock.h"
+#include "port/wait.h"
+#include "stage/stage.h"
+#include "stage/word.h"
+
+#include <errno.h>
+
+static void count(WEIR__ATOMIC(uint64_t) *counter)
+{
+    weir__fetch_add(counter, UINT64_C(1), relaxed); /* a figure, nothing hangs on it */
+}
+
+/* Why no record can be taken at all, or 0. */
+static int closed_for_good(struct weir__stage *stage)
+{
+    if (weir__load(&stage->failed, acquire)) {
+        return WEIR_EFAILED;
+    }
+    return weir__load(&stage->shut, relaxed) ? WEIR_ESHUTDOWN : 0;
+}
+
+/* What a caller gets who may not wait: -EAGAIN, or why there is no space. */
+static int refusal(struct weir__stage *stage)
+{
+    if (weir__load(&stage->at_frontier, acquire)) {
+        int32_t space = weir__load(stage->config.space_error, acquire);
+        if (space != 0) {
+            count(&stage->counters.refused_space);
+            return space;
+        }
+    }
+    count(&stage->counters.refused_again);
+    return -EAGAIN;
+}
+
+/* Sleeps until W is open. 0, or why it will not be for this caller. */
+static int wait_open(struct weir__stage *stage, uint64_t deadline_ns)
+{
+    bool counted = false;
+    bool late = false;
+
+    for (;;) {
+        uint32_t gen =
+            weir__load(&stage->open_gen,
+                       acquire); /* before W: a bump between the two makes the wait return */
+        int code = closed_for_good(stage);
+        if (code != 0) {
+            return code;
+        }
+        if (word_open(stage, weir__load(&stage->word, relaxed))) {
+            return 0;
+        }
+        if (weir__load(&stage->at_frontier, acquire)) {
+            int32_t space = weir__load(stage->config.space_error, acquire);
+            if (space != 0) {
+                count(&stage->counters.refused_space);
+                return space;
+            }
+        }
+        if (late) {
+            count(&stage->counters.refused_timeout);
+            return -ETIMEDOUT;
+        }
+        if (!counted) {
+            counted = true;
+            count(&stage->counters.stalls_slot);
+        }
+        late = weir__gen_wait(&stage->open_gen, gen, deadline_ns) == -ETIMEDOUT;
+    }
+}
+
+/* A free slot for the holder of the role. WEIR__SLOT_NONE: none before the deadline, or shut down, or failed. */
+static uint32_t wait_free(struct weir__stage *stage, uint64_t deadline_ns)
+{
+    bool late = false;
+
+    count(&stage->counters.stalls_slot);
+    for (;;) {
+        uint32_t gen = weir__load(&stage->free_gen, acquire);
+        uint32_t index = weir__role_take_free(stage);
+        if (index != WEIR__SLOT_NONE) {
+            return index;
+        }
+        if (late || closed_for_good(stage) != 0) {
+            return WEIR__SLOT_NONE;
+        }
+        late = weir__gen_wait(&stage->free_gen, gen, deadline_ns) == -ETIMEDOUT;
+    }
+}
+
+/* Ours is the add that crossed the end of slot `index`, `end` units in: opens the next slot with `units` of ours in it.
+ * 0 with *slot_out; -EAGAIN: the role was left to the flusher because the next segment is not prepared: wait and try again; else final. */
+static int close_slot(struct weir__stage *stage,
+                      uint32_t index,
+                      uint32_t end,
+                      uint32_t units,
+                      uint64_t deadline_ns,
+                      uint32_t *slot_out)
+{
+    weir__role_close(stage, index, end);
+    if (!weir__role_plan(stage, (uint64_t)units * WEIR__UNIT)) {
+        if (end > 0) {
+            weir__stage_seal(stage, index, end, true);
+        }
+        weir__role_leave(stage, true);
+        return -EAGAIN;
+    }
+    uint32_t next = stage->role.slot;
+    if (next == WEIR__SLOT_NONE) {
+        next = weir__role_take_free(stage);
+    }
+    if (next != WEIR__SLOT_NONE) {
+        /* Open first: the word is closed for the shortest time. */
+        weir__role_open(stage, next, units);
+        if (end > 0) {
+            weir__stage_seal(stage, index, end, true);
+        }
+        *slot_out = next;
+        return 0;
+    }
+    /* Seal first: with few slots this one is the next free one. */
+    weir__stage_seal(stage, index, end, true);
+    if (deadline_ns != 0) {
+        next = wait_free(stage, deadline_ns);
+    }
+    if (next != WEIR__SLOT_NONE) {
+        weir__role_open(stage, next, units);
+        *slot_out = next;
+        return 0;
+    }
+    weir__role_leave(stage, false);
+    int code = closed_for_good(stage);
+    if (code == 0 && deadline_ns == 0) {
+        count(&stage->counters.refused_again);
+        code = -EAGAIN;
+    } else if (code == 0) {
+        count(&stage->counters.refused_timeout);
+        code = -ETIMEDOUT;
+    }
+    return code;
+}
+
+static void place_set(struct weir__stage *stage,
+                      uint32_t index,
+                      uint32_t offset,
+                      uint32_t units,
+                      struct weir__place *place)
+{
+    struct weir__slot *slot = &stage->slots[index];
+    uint64_t bytes = WEIR__BATCH_HEADER_BYTES + (uint64_t)offset * WEIR__UNIT;
+
+    place->slot = index;
+    place->units = units;
+    place->seq = weir__load(&slot->seq, relaxed);
+    place->lsn = weir__load(&slot->base, relaxed) + bytes;
+    place->at = slot->buffer + bytes;
+}
+
+static int reserve_in_slot(struct weir__stage *stage,
+                           uint32_t units,
+                           uint64_t deadline_ns,
+                           struct weir__place *place)
+{
+    for (;;) {
+        int code = closed_for_good(stage);
+        if (code != 0) {
+            return code;
+        }
+        /* Callers who may return without a place could add again and again; they, and those who were told that space is out, add only after
+         * they have read the word open. The others wait after a refusal, which comes to the same. */
+        if (deadline_ns != WEIR__NEVER || weir__load(&stage->at_frontier, relaxed)) {
+            if (!word_open(stage, weir__load(&stage->word, relaxed))) {
+                if (deadline_ns == 0) {
+                    return refusal(stage);
+                }
+                code = wait_open(stage, deadline_ns);
+                if (code != 0) {
+                    return code;
+                }
+                continue;
+            }
+        }
+        uint64_t before = weir__fetch_add(&stage->word, (uint64_t)units, seq_cst);
+        uint64_t at = word_units(before);
+        uint32_t index = word_slot(before);
+        if (at + units <= stage->cap) {
+            uint32_t first =
+                weir__load(&stage->slots[index].first, relaxed); /* W's acquire came before */
+            place_set(stage, index, (uint32_t)at - first, units, place);
+            return 0;
+        }
+        if (at <= stage->cap) {
+            uint32_t first = weir__load(&stage->slots[index].first, relaxed);
+            code = close_slot(stage, index, (uint32_t)at - first, units, deadline_ns, &index);
+            if (code == 0) {
+                place_set(stage, index, 0, units, place);
+                return 0;
+            }
+            if (code != -EAGAIN || deadline_ns == 0) {
+                return code == -EAGAIN ? refusal(stage) : code;
+            }
+            continue; /* the word is closed, and at_frontier makes us read it before the next add */
+        }
+        if (deadline_ns == 0) {
+            return refusal(stage);
+        }
+        code = wait_open(stage, deadline_ns);
+        if (code != 0) {
+            return code;
+        }
+    }
+}
+
+/* ---- records and groups beyond a slot ------------------------------------------------------------------------- */
+
+static int oversize_take(struct weir__stage *stage, uint64_t deadline_ns, uint32_t *index_out)
+{
+    bool counted = false;
+    bool late = false;
+
+    for (;;) {
+        uint32_t gen = weir__load(&stage->oversize_gen, acquire);
+        int code = closed_for_good(stage);
+        if (code != 0) {
+            return code;
+        }
+        uint64_t bits = weir__load(&stage->oversize_free, acquire);
+        /* The loser of the CAS sees the fresh bits; each failure means that another took or gave a buffer. Acquire: what the flusher did to the
+         * buffer is over. */
+        while (bits != 0) {
+            unsigned bit = (unsigned)__builtin_ctzll(bits);
+            if (weir__cas(&stage->oversize_free, &bits, bits & (bits - 1), acquire)) {
+                *index_out = stage->config.slots + bit;
+                return 0;
+            }
+        }
+        if (deadline_ns == 0) {
+            count(&stage->counters.refused_again);
+            return -EAGAIN;
+        }
+        if (late) {
+            count(&stage->counters.refused_timeout);
+            return -ETIMEDOUT;
+        }
+        if (!counted) {
+            counted = true;
+            count(&stage->counters.stalls_oversize);
+        }
+        late = weir__gen_wait(&stage->oversize_gen, gen, deadline_ns) == -ETIMEDOUT;
+    }
+}
+
+static void oversize_return(struct weir__stage *stage, uint32_t index)
+{
+    weir__fetch_or(&stage->oversize_free, UINT64_C(1) << (index - stage->config.slots), release);
+    weir__gen_bump(&stage->oversize_gen);
+}
+
+/* Sleeps until prepared space ends elsewhere than at `seen`. */
+static int wait_frontier(struct weir__stage *stage, uint64_t seen, uint64_t deadline_ns)
+{
+    bool late = false;
+
+    for (;;) {
+        uint32_t gen = weir__load(&stage->frontier_gen, acquire);
+        int code = closed_for_good(stage);
+        if (code != 0) {
+            return code;
+        }
+        if (weir__load(stage->config.prepared_end, acquire) != seen) {
+            return 0;
+        }
+        int32_t space = weir__load(stage->config.space_error, acquire);
+        if (space != 0) {
+            count(&stage->counters.refused_space);
+            return space;
+        }
+        if (late) {
+            count(&stage->counters.refused_timeout);
+            return -ETIMEDOUT;
+        }
+        late = weir__gen_wait(&stage->frontier_gen, gen, deadline_ns) == -ETIMEDOUT;
+    }
+}
+
+/* Holding the role behind a closed slot: puts the oversize slot `big` where the role stands, and opens an ordinary one behind it. */
+static void oversize_insert(struct weir__stage *stage,
+                            uint32_t big,
+                            uint32_t units,
+                            uint32_t closed,
+                            uint32_t closed_end)
+{
+    const struct weir__stage_config *config = &stage->config;
+    struct weir__role *role = &stage->role;
+    struct weir__slot *slot = &stage->slots[big];
+    uint32_t next = role->slot;
+
+    weir__store(&slot->base, role->base, relaxed);
+    weir__store(&slot->prev_end, role->prev_end, relaxed);
+    weir__store(&slot->seq, role->seq, release);
+    weir__store(&slot->first, 0u, relaxed);
+    weir__store(&slot->straggling_since_ns, UINT64_C(0), relaxed);
+    slot->segment_number = role->segment_number;
+    slot->segment_base = role->segment_base;
+    slot->chain = role->chain;
+    slot->end = units;
+    slot->full = true;
+    /* No bias: one producer, one commit, which pushes. Relaxed: that producer is this thread. */
+    weir__store(&slot->pend, (uint64_t)units, relaxed);
+
+    weir_lsn end =
+        weir__align_up(role->base + WEIR__BATCH_HEADER_BYTES + (uint64_t)units * WEIR__UNIT,
+                       config->block_bytes);
+    role->chain = weir__chain_next(role->chain, role->base, end, config->epoch, config->nonce);
+    role->prev_end = end;
+    role->base = end;
+    role->seq++;
+    weir__store(&stage->sealed_end, end, release);
+
+    bool planned = weir__role_plan(stage, 0);
+    if (planned && next == WEIR__SLOT_NONE) {
+        next = weir__role_take_free(stage);
+        role->slot = next;
+    }
+    if (planned && next != WEIR__SLOT_NONE) {
+        weir__role_open(stage, next, 0);
+    } else {
+        weir__role_leave(stage, !planned);
+    }
+    if (closed_end > 0) {
+        weir__stage_seal(stage, closed, closed_end, true);
+    }
+}
+
+static int reserve_oversize(struct weir__stage *stage,
+                            uint32_t units,
+                            uint64_t deadline_ns,
+                            struct weir__place *place)
+{
+    uint32_t big;
+    int code = oversize_take(stage, deadline_ns, &big);
+
+    if (code != 0) {
+        return code;
+    }
+    for (;;) {
+        code = closed_for_good(stage);
+        if (code != 0) {
+            break;
+        }
+        if (!word_open(stage, weir__load(&stage->word, relaxed))) {
+            code = deadline_ns == 0 ? refusal(stage) : wait_open(stage, deadline_ns);
+            if (code != 0) {
+                break;
+            }
+            continue;
+        }
+        uint64_t before = weir__fetch_add(&stage->word, word_seal(stage), seq_cst);
+        if (!word_open(stage, before)) {
+            continue;
+        }
+        uint32_t index = word_slot(before);
+        uint32_t end =
+            (uint32_t)word_units(before) - weir__load(&stage->slots[index].first, relaxed);
+        uint64_t prepared = weir__load(stage->config.prepared_end, acquire);
+        weir__role_close(stage, index, end);
+        if (weir__role_plan(stage, (uint64_t)units * WEIR__UNIT)) {
+            oversize_insert(stage, big, units, index, end);
+            place_set(stage, big, 0, units, place);
+            return 0;
+        }
+        if (end > 0) {
+            weir__stage_seal(stage, index, end, true);
+        }
+        weir__role_leave(stage, true);
+        code = deadline_ns == 0 ? refusal(stage) : wait_frontier(stage, prepared, deadline_ns);
+        if (code != 0) {
+            break;
+        }
+    }
+    oversize_return(stage, big);
+    return code;
+}
+
+int weir__stage_reserve(struct weir__stage *stage,
+                        uint64_t bytes,
+                        uint64_t deadline_ns,
+                        struct weir__place *place_out)
+{
+    uint64_t units = bytes / WEIR__UNIT;
+
+    weir__debug(bytes % WEIR__UNIT == 0 && units > 0);
+    if (units <= stage->cap) {
+        return reserve_in_slot(stage, (uint32_t)units, deadline_ns, place_out);
+    }
+    if (WEIR__BATCH_HEADER_BYTES + bytes > stage->config.oversize_bytes) {
+        return WEIR_ETOOBIG;
+    }
+    return reserve_oversize(stage, (uint32_t)units, deadline_ns, place_out);
+}
+
+void weir__stage_commit(struct weir__stage *stage,
+                        const struct weir__place *place,
+                        uint32_t records)
+{
+    struct weir__slot *slot = &stage->slots[place->slot];
+    uint64_t change = ((uint64_t)records << 32) - place->units;
+
+    /* acq_rel: releases the bytes just filled; the one that reaches zero acquires everybody else's. */
+    if ((weir__fetch_add(&slot->pend, change, acq_rel) & PEND_LOW) == place->units) {
+        weir__stage_push(stage, place->slot);
+    } else if (weir__load(&stage->fl_sleep, seq_cst) == 1) {
+        weir__stage_kick(stage); /* it sleeps with nothing under way, and this slot is not empty */
+    }
+}

@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The flusher's part of the stage: taking complete slots, sealing and opening on its own account, acknowledging, giving back, and going to sleep
+ * without missing a wake-up. One thread, the flusher. */
+#include "base/check.h"
+#include "port/wait.h"
+#include "stage/stage.h"
+#include "stage/word.h"
+
+bool weir__stage_take(struct weir__stage *stage, uint32_t *slot_out)
+{
+    uint32_t index;
+
+    if (!weir__ring_take_mpsc(stage->sealed, &index)) {
+        return false;
+    }
+    struct weir__slot *slot = &stage->slots[index];
+    /* The ring carries the index; this acquires what every producer put into the slot, and the sealer's `end`. */
+    uint64_t pend = weir__load(&slot->pend, acquire);
+    weir__check((pend & PEND_LOW) == 0);
+    slot->records = (uint32_t)(pend >> 32);
+    weir__store(&slot->straggling_since_ns, UINT64_C(0), relaxed);
+    *slot_out = index;
+    return true;
+}
+
+uint32_t weir__stage_free_count(struct weir__stage *stage)
+{
+    return weir__ring_count(stage->free);
+}
+
+/* Whether the open slot holds something and can be closed: another is free, or everything before it is acknowledged (with few slots this very one
+ * will then be the next free one). A look, not a promise: a closer may take the last slot meanwhile, and must_open covers that. */
+static bool
+can_seal(struct weir__stage *stage, const struct weir__stage_flusher *flusher, uint64_t word)
+{
+    struct weir__slot *slot = &stage->slots[word_slot(word)];
+
+    if (word_units(word) <= weir__load(&slot->first, relaxed)) {
+        return false;
+    }
+    return weir__stage_free_count(stage) > 0 ||
+           flusher->next_ack == weir__load(&slot->seq, relaxed);
+}
+
+/* Opens a slot for the role that is ours. False: no slot, or no prepared space. */
+static bool open_for_all(struct weir__stage *stage)
+{
+    if (!weir__role_plan(stage, 0)) {
+        if (!weir__load(&stage->at_frontier, relaxed)) {
+            weir__store(&stage->at_frontier, 1u, release);
+            weir__gen_bump(&stage->open_gen);
+        }
+        return false;
+    }
+    if (stage->role.slot == WEIR__SLOT_NONE) {
+        stage->role.slot = weir__role_take_free(stage);
+    }
+    if (stage->role.slot == WEIR__SLOT_NONE) {
+        return false;
+    }
+    weir__role_open(stage, stage->role.slot, 0);
+    return true;
+}
+
+static bool seal_open(struct weir__stage *stage, struct weir__stage_flusher *flusher)
+{
+    /* acquire: the facts of the slot; nothing of ours has to be seen by whoever adds next. */
+    uint64_t before = weir__fetch_add(&stage->word, word_seal(stage), acquire);
+
+    if (!word_open(stage, before)) {
+        return true; /* a closer was faster; the role is its */
+    }
+    uint32_t index = word_slot(before);
+    uint32_t end = (uint32_t)word_units(before) - weir__load(&stage->slots[index].first, relaxed);
+    weir__role_close(stage, index, end);
+    if (flusher->shut_seen) {
+        flusher->final = true;
+    } else {
+        flusher->must_open = !open_for_all(stage);
+    }
+    if (end > 0) {
+        weir__stage_seal(stage, index, end, false);
+    }
+    return true;
+}
+
+bool weir__stage_serve(struct weir__stage *stage,
+                       struct weir__stage_flusher *flusher,
+                       bool may_seal)
+{
+    bool did = false;
+
+    if (!flusher->shut_seen && weir__load(&stage->shut, relaxed)) {
+        flusher->shut_seen = true;
+        weir__gen_bump(&stage->open_gen);
+        weir__gen_bump(&stage->free_gen);
+        weir__gen_bump(&stage->frontier_gen);
+        weir__gen_bump(&stage->oversize_gen);
+        did = true;
+    }
+    if (!flusher->must_open && !flusher->final && weir__load(&stage->owed, acquire)) {
+        weir__store(&stage->owed,
+                    0u,
+                    relaxed); /* the next holder of the role comes after the slot that we open */
+        flusher->must_open = true;
+        did = true;
+    }
+    if (flusher->must_open) {
+        if (flusher->shut_seen) {
+            flusher->must_open = false;
+            flusher->final = true;
+            did = true;
+        } else if (open_for_all(stage)) {
+            flusher->must_open = false;
+            did = true;
+        }
+    }
+    if (!flusher->must_open && !flusher->final) {
+        uint64_t word = weir__load(&stage->word, acquire);
+        if (word_open(stage, word) &&
+            (flusher->shut_seen || (may_seal && can_seal(stage, flusher, word)))) {
+            did = seal_open(stage, flusher);
+        }
+    }
+    return did;
+}
+
+void weir__stage_show(struct weir__stage *stage, uint32_t index, weir_lsn complete_end)
+{
+    weir__store(&stage->complete, complete_end, release);
+    /* Release: header, frames and `end` before the slot is open to readers. RMW: readers that fail lift and lower the count meanwhile. */
+    weir__fetch_sub(&stage->slots[index].pins, PINS_CLOSED, release);
+    weir__gen_bump(&stage->complete_gen);
+}
+
+void weir__stage_acknowledge(struct weir__stage *stage,
+                             uint32_t index,
+                             uint64_t seq,
+                             enum weir__level level,
+                             weir_lsn end)
+{
+    struct weir__slot *slot = &stage->slots[index];
+
+    weir__store(&stage->level[level], end, release);
+    if (weir__exchange(&slot->ack[level], (uint32_t)(seq + 1) << 2, release) & ACK_WAITERS) {
+        weir__fetch_add(&stage->counters.ack_wakes, UINT64_C(1), relaxed);
+        weir__futex_wake(&slot->ack[level], INT32_MAX);
+    }
+    weir__gen_bump(&stage->level_gen[level]);
+}
+
+bool weir__stage_hide(struct weir__stage *stage, uint32_t index)
+{
+    /* Acquire: a reader that had it pinned is done when the count says so. */
+    return (weir__fetch_add(&stage->slots[index].pins, PINS_CLOSED, acq_rel) & ~PINS_CLOSED) == 0;
+}
+
+bool weir__stage_unpinned(struct weir__stage *stage, uint32_t index)
+{
+    return weir__load(&stage->slots[index].pins, acquire) == PINS_CLOSED;
+}
+
+void weir__stage_give(struct weir__stage *stage, uint32_t index)
+{
+    struct weir__slot *slot = &stage->slots[index];
+
+    weir__store(
+        &slot->prev_end,
+        UINT64_MAX,
+        relaxed); /* no longer to be found by readers; base stays for waiters, whose ack is past */
+    if (index >= stage->config.slots) {
+        weir__fetch_or(&stage->oversize_free,
+                       UINT64_C(1) << (index - stage->config.slots),
+                       release);
+        weir__gen_bump(&stage->oversize_gen);
+        return;
+    }
+    /* Release: the I/O on the buffer is over. Acquired by whoever takes the slot. */
+    weir__store(&slot->pend, PEND_FREE, release);
+    bool put = weir__ring_put_spsc(stage->free, index);
+    weir__check(put);
+    weir__gen_bump(&stage->free_gen);
+}
+
+bool weir__stage_going_to_sleep(struct weir__stage *stage,
+                                const struct weir__stage_flusher *flusher,
+                                uint32_t how,
+                                bool may_seal)
+{
+    /* seq_cst against a commit's add on W and load of fl_sleep: one of the two sees the other. As an RMW of this word it also acquires every push,
+     * `owed`, `shut` and frontier move whose nudge came before. */
+    weir__exchange(&stage->fl_sleep, how, seq_cst);
+    uint64_t word = weir__load(&stage->word, seq_cst);
+    bool busy = weir__ring_count(stage->sealed) > 0 || weir__load(&stage->failed, acquire) ||
+                (!flusher->shut_seen && weir__load(&stage->shut, relaxed)) ||
+                (!flusher->final && !flusher->must_open && weir__load(&stage->owed, acquire));
+    if (!busy && flusher->must_open) {
+        busy = weir__role_plan(stage, 0) &&
+               (stage->role.slot != WEIR__SLOT_NONE || weir__stage_free_count(stage) > 0);
+    }
+    if (!busy && !flusher->must_open && !flusher->final && word_open(stage, word)) {
+        busy = flusher->shut_seen || (may_seal && can_seal(stage, flusher, word));
+    }
+    if (busy) {
+        weir__stage_awake(stage);
+    }
+    return !busy;
+}
+
+void weir__stage_awake(struct weir__stage *stage)
+{
+    /* An RMW as well: the nudges of others stay in the release sequence that our next exchange acquires. */
+    weir__exchange(&stage->fl_sleep, 0u, acq_rel);
+}
+
+void weir__stage_leave(struct weir__stage *stage)
+{
+    weir__store(&stage->drained, 1u, release);
+    for (int level = 0; level < WEIR__LEVELS; level++) {
+        weir__gen_bump(&stage->level_gen[level]);
+    }
+    weir__gen_bump(&stage->open_gen);
+    weir__gen_bump(&stage->free_gen);
+    weir__gen_bump(&stage->frontier_gen);
+    weir__gen_bump(&stage->oversize_gen);
+    weir__gen_bump(&stage->complete_gen);
+    weir__gen_bump(&stage->exit_gen);
+}

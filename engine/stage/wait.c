@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Waiting for a level, reading batches from memory, shutting down and failing: everything that looks at slots without holding a place in
+ * them. Facts of a life are read relaxed and then verified, because the slot may be given back at any moment. Any thread. */
+#include "port/wait.h"
+#include "base/check.h"
+#include "port/clock.h"
+#include "stage/stage.h"
+#include "stage/word.h"
+
+#include <errno.h>
+#include <string.h>
+
+static uint64_t slot_extent(const struct weir__slot *slot)
+{
+    return slot->buffer_bytes;
+}
+
+/* The slot whose present life holds lsn. A life read here may just be ending: its ack word then says so and the caller looks again. */
+static uint32_t find_by_lsn(struct weir__stage *stage, weir_lsn lsn, uint64_t *seq_out)
+{
+    for (uint32_t i = 0; i < stage->slot_count; i++) {
+        struct weir__slot *slot = &stage->slots[i];
+        uint64_t seq =
+            weir__load(&slot->seq,
+                       acquire); /* before base: this base belongs to that life or a later one */
+        weir_lsn base = weir__load(&slot->base, relaxed);
+        if (base <= lsn && lsn - base < slot_extent(slot)) {
+            *seq_out = seq;
+            return i;
+        }
+    }
+    return WEIR__SLOT_NONE;
+}
+
+static bool level_above(struct weir__stage *stage, enum weir__level level, weir_lsn lsn)
+{
+    return weir__load(&stage->level[level], acquire) > lsn;
+}
+
+/* 0, or why the level will never get above lsn; -EAGAIN: it still may. */
+static int level_verdict(struct weir__stage *stage, enum weir__level level, weir_lsn lsn)
+{
+    if (level_above(stage, level, lsn)) {
+        return 0;
+    }
+    /* Whoever set one of these moved the level before, so that a second look is final. */
+    if (weir__load(&stage->failed, acquire)) {
+        return level_above(stage, level, lsn) ? 0 : WEIR_EFAILED;
+    }
+    if (weir__load(&stage->drained, acquire)) {
+        return level_above(stage, level, lsn) ? 0 : WEIR_ESHUTDOWN;
+    }
+    return -EAGAIN;
+}
+
+int weir__stage_wait(struct weir__stage *stage,
+                     weir_lsn lsn,
+                     enum weir__level level,
+                     uint32_t index,
+                     uint64_t seq,
+                     uint64_t deadline_ns)
+{
+    bool counted = false;
+    bool late = false;
+
+    for (;;) {
+        int code = level_verdict(stage, level, lsn);
+        if (code != -EAGAIN) {
+            return code;
+        }
+        if (late || deadline_ns == 0) {
+            return -ETIMEDOUT;
+        }
+        if (!counted) {
+            counted = true;
+            weir__fetch_add(&stage->counters.waits[level], UINT64_C(1), relaxed);
+        }
+        if (index == WEIR__SLOT_NONE) {
+            index = find_by_lsn(stage, lsn, &seq);
+        }
+        /* The slot's own word when lsn is in a slot, so that only the acknowledgement of that batch wakes us; else any move of the level. */
+        WEIR__ATOMIC(uint32_t) *word =
+            index == WEIR__SLOT_NONE ? &stage->level_gen[level] : &stage->slots[index].ack[level];
+        uint32_t value = weir__load(word, acquire);
+        code = level_verdict(stage,
+                             level,
+                             lsn); /* after the value: a change since then makes the wait return */
+        if (code != -EAGAIN) {
+            return code;
+        }
+        if (index != WEIR__SLOT_NONE && (ack_reached(value, seq) || (value & ACK_FAILED))) {
+            index = WEIR__SLOT_NONE; /* not this life: look for it again */
+            continue;
+        }
+        if (index == WEIR__SLOT_NONE && find_by_lsn(stage, lsn, &seq) != WEIR__SLOT_NONE) {
+            continue; /* it has got a slot meanwhile */
+        }
+        late = weir__gen_wait(word, value, deadline_ns) == -ETIMEDOUT;
+    }
+}
+
+int weir__stage_wait_complete(struct weir__stage *stage, weir_lsn lsn, uint64_t deadline_ns)
+{
+    bool late = false;
+
+    for (;;) {
+        uint32_t gen = weir__load(&stage->complete_gen, acquire);
+        if (weir__load(&stage->complete, acquire) > lsn) {
+            return 0;
+        }
+        int code = level_verdict(stage, WEIR__LEVEL_WRITTEN, lsn);
+        if (code != -EAGAIN) {
+            return code;
+        }
+        if (late || deadline_ns == 0) {
+            return -ETIMEDOUT;
+        }
+        late = weir__gen_wait(&stage->complete_gen, gen, deadline_ns) == -ETIMEDOUT;
+    }
+}
+
+/* Facts of the open life, read consistently. False: W is closed, or changed under the look. */
+static bool look_at_open(struct weir__stage *stage,
+                         uint32_t *index_out,
+                         uint64_t *seq_out,
+                         weir_lsn *end_out,
+                         bool *empty_out)
+{
+    uint64_t word = weir__load(&stage->word, acquire);
+
+    if (!word_open(stage, word)) {
+        return false;
+    }
+    uint32_t index = word_slot(word);
+    struct weir__slot *slot = &stage->slots[index];
+    uint64_t used = word_units(word) - weir__load(&slot->first, relaxed);
+    uint64_t seq = weir__load(&slot->seq, acquire);
+    weir_lsn base = weir__load(&slot->base, relaxed);
+    weir_lsn prev_end = weir__load(&slot->prev_end, relaxed);
+    if (!word_same_life(word, weir__load(&stage->word, acquire))) {
+        return false;
+    }
+    *index_out = index;
+    *seq_out = seq;
+    *empty_out = used == 0;
+    *end_out = used == 0 ? prev_end : base + WEIR__BATCH_HEADER_BYTES + used * WEIR__UNIT;
+    return true;
+}
+
+weir_lsn weir__stage_end(struct weir__stage *stage)
+{
+    uint32_t index;
+    uint64_t seq;
+    weir_lsn end;
+    bool empty;
+
+    /* A few looks: between two slots the end of the last closed batch is as good an answer. */
+    for (int look = 0; look < 4; look++) {
+        if (look_at_open(stage, &index, &seq, &end, &empty)) {
+            return end;
+        }
+    }
+    return weir__load(&stage->sealed_end, acquire);
+}
+
+int weir__stage_wait_all(struct weir__stage *stage, uint64_t deadline_ns)
+{
+    bool late = false;
+
+    for (;;) {
+        uint32_t index;
+        uint64_t seq;
+        weir_lsn end;
+        bool empty;
+        uint32_t gen = weir__load(&stage->open_gen, acquire);
+
+        if (look_at_open(stage, &index, &seq, &end, &empty)) {
+            return weir__stage_wait(stage,
+                                    end - 1,
+                                    WEIR__LEVEL_DURABLE,
+                                    empty ? WEIR__SLOT_NONE : index,
+                                    seq,
+                                    deadline_ns);
+        }
+        if (weir__load(&stage->failed, acquire)) {
+            return WEIR_EFAILED;
+        }
+        if (weir__load(&stage->shut, relaxed)) {
+            int code = weir__stage_wait_drained(stage, deadline_ns);
+            return code == 0 && weir__load(&stage->failed, acquire) ? WEIR_EFAILED : code;
+        }
+        if (weir__load(&stage->at_frontier, acquire)) {
+            /* Closed until there is space: what was reserved has been sealed. */
+            return weir__stage_wait(stage,
+                                    weir__load(&stage->sealed_end, acquire) - 1,
+                                    WEIR__LEVEL_DURABLE,
+                                    WEIR__SLOT_NONE,
+                                    0,
+                                    deadline_ns);
+        }
+        if (late || deadline_ns == 0) {
+            return -ETIMEDOUT;
+        }
+        if (word_open(stage, weir__load(&stage->word, relaxed))) {
+            continue;
+        }
+        late = weir__gen_wait(&stage->open_gen, gen, deadline_ns) == -ETIMEDOUT;
+    }
+}
+
+/* ---- reading from memory -------------------------------------------------------------------------------------- */
+
+static void unpin(struct weir__stage *stage, struct weir__slot *slot)
+{
+    /* Release: the copy is over before the flusher sees the count fall. */
+    if (weir__fetch_sub(&slot->pins, 1u, acq_rel) == (PINS_CLOSED | 1u)) {
+        weir__stage_nudge(stage); /* the flusher may be waiting to give it back */
+    }
+}
+
+size_t weir__stage_copy(struct weir__stage *stage, weir_lsn prev_end, void *to, size_t room)
+{
+    for (uint32_t i = 0; i < stage->slot_count; i++) {
+        struct weir__slot *slot = &stage->slots[i];
+        if (weir__load(&slot->prev_end, relaxed) != prev_end) {
+            continue;
+        }
+        /* Acquire: pairs with the release that opened the slot to readers. A failed try only lifts and lowers the count. */
+        bool closed = (weir__fetch_add(&slot->pins, 1u, acq_rel) & PINS_CLOSED) != 0;
+        if (closed || weir__load(&slot->prev_end, relaxed) != prev_end) {
+            unpin(stage, slot);
+            continue;
+        }
+        size_t bytes = WEIR__BATCH_HEADER_BYTES + (size_t)slot->end * WEIR__UNIT;
+        if (bytes <= room) {
+            memcpy(to, slot->buffer, bytes);
+        }
+        unpin(stage, slot);
+        return bytes;
+    }
+    return 0;
+}
+
+/* ---- ends ----------------------------------------------------------------------------------------------------- */
+
+static void bump_all(struct weir__stage *stage)
+{
+    weir__gen_bump(&stage->open_gen);
+    weir__gen_bump(&stage->free_gen);
+    weir__gen_bump(&stage->frontier_gen);
+    weir__gen_bump(&stage->oversize_gen);
+    weir__gen_bump(&stage->level_gen[WEIR__LEVEL_DURABLE]);
+    weir__gen_bump(&stage->level_gen[WEIR__LEVEL_WRITTEN]);
+    weir__gen_bump(&stage->complete_gen);
+    weir__gen_bump(&stage->exit_gen);
+}
+
+void weir__stage_shut(struct weir__stage *stage)
+{
+    weir__store(
+        &stage->shut,
+        1u,
+        relaxed); /* published to the flusher by the nudge, to sleepers by the flusher's bumps */
+    weir__stage_nudge(stage);
+}
+
+void weir__stage_fail(struct weir__stage *stage)
+{
+    weir__store(&stage->failed, 1u, release);
+    bump_all(stage);
+    for (uint32_t i = 0; i < stage->slot_count; i++) {
+        for (int level = 0; level < WEIR__LEVELS; level++) {
+            /* Changes the word, so that nobody falls asleep on its old value; release: who sees it sees `failed`. */
+            if (weir__fetch_or(&stage->slots[i].ack[level], ACK_FAILED, release) & ACK_WAITERS) {
+                weir__futex_wake(&stage->slots[i].ack[level], INT32_MAX);
+            }
+        }
+    }
+    weir__stage_nudge(stage);
+}
+
+void weir__stage_frontier_moved(struct weir__stage *stage)
+{
+    weir__gen_bump(&stage->frontier_gen);
+    weir__gen_bump(&stage->open_gen);
+    weir__stage_nudge(stage);
+}
+
+int weir__stage_wait_drained(struct weir__stage *stage, uint64_t deadline_ns)
+{
+    bool late = false;
+
+    for (;;) {
+        uint32_t gen = weir__load(&stage->exit_gen, acquire);
+        if (weir__load(&stage->drained, acquire)) {
+            return 0;
+        }
+        if (late || deadline_ns == 0) {
+            return -ETIMEDOUT;
+        }
+        late = weir__gen_wait(&stage->exit_gen, gen, deadline_ns) == -ETIMEDOUT;
+    }
+}
+
+uint64_t weir__stage_straggler(struct weir__stage *stage, uint64_t now_ns, weir_lsn *lsn_out)
+{
+    uint64_t longest = 0;
+
+    for (uint32_t i = 0; i < stage->slot_count; i++) {
+        struct weir__slot *slot = &stage->slots[i];
+        uint64_t since = weir__load(&slot->straggling_since_ns, relaxed);
+        if (since != 0 && now_ns > since && now_ns - since > longest) {
+            longest = now_ns - since;
+            *lsn_out = weir__load(&slot->base, relaxed);
+        }
+    }
+    return longest;
+}
