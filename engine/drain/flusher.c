@@ -1,0 +1,471 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The flusher's loop: taking, acknowledging, retiring, sleeping. How bytes get to the device is submit.c.
+ *
+ * Happy path: take -> header and padding -> submit -> written -> durable -> acknowledge in order -> retained for readers -> given back. */
+#include "drain/flusher.h"
+
+#include "base/check.h"
+#include "format/batch.h"
+#include "port/clock.h"
+#include "port/thread.h"
+#include "port/wait.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+struct weir__pending *weir__flusher_pending(struct weir__flusher *flusher, uint64_t seq)
+{
+    return &flusher->pending[seq & flusher->pending_mask];
+}
+
+void weir__flusher_wake(struct weir__flusher *flusher)
+{
+    flusher->config.dir->io->ops->queue_wake(flusher->config.dir->io, flusher->queue);
+}
+
+void weir__flusher_fail(struct weir__flusher *flusher,
+                        int code,
+                        const char *what,
+                        uint64_t segment_number,
+                        uint64_t offset,
+                        weir_lsn lsn)
+{
+    struct weir__fault fault = WEIR__FAULT_NONE;
+    const struct weir__ready *ready = weir__keeper_ready(flusher->config.keeper, segment_number);
+    char name[WEIR__SEGMENT_NAME_BYTES] = "";
+
+    if (flusher->failed) {
+        return; /* the first cause counts */
+    }
+    flusher->failed = true;
+    if (ready) {
+        weir__segment_name(ready->range.base, ready->range.end, name);
+    }
+    weir__fault_set(&fault,
+                    code,
+                    name,
+                    offset,
+                    lsn,
+                    "%s failed: %s; nothing from this LSN on is acknowledged: close and reopen",
+                    what,
+                    weir__code_text(code));
+    flusher->config.failed(flusher->config.ctx, &fault);
+}
+
+/* ---- taking --------------------------------------------------------------------------------------------------- */
+
+/* Writes the header and the zeros behind the frames: from here on the bytes of the batch do not change. */
+static void batch_finish(struct weir__flusher *flusher,
+                         struct weir__slot *slot,
+                         const struct weir__pending *pending)
+{
+    const struct weir__flusher_config *config = &flusher->config;
+    uint32_t bytes = slot->end * WEIR__UNIT;
+    struct weir__batch batch = {
+        .log_id = config->log_id,
+        .lsn = pending->lsn,
+        .prev_end = weir__load(&slot->prev_end, relaxed),
+        .epoch = config->epoch.epoch,
+        .epoch_lsn = config->epoch.lsn,
+        .nonce = config->epoch.nonce,
+        .promise =
+            weir__load(&config->stage->level[WEIR__LEVEL_DURABLE], relaxed), /* our own store */
+        .wall_ns = weir__wall_ns(),
+        .bytes = bytes,
+        .records = slot->records,
+        .chain = slot->chain,
+    };
+
+    weir__batch_encode(&batch, slot->buffer);
+    size_t used = WEIR__BATCH_HEADER_BYTES + bytes;
+    size_t padding = (size_t)(pending->end - pending->lsn) - used;
+    memset(slot->buffer + used, 0, padding);
+
+    struct weir__flusher_counters *counters = &flusher->counters;
+    weir__tally(&counters->batches, 1);
+    weir__tally(&counters->appends, slot->records);
+    weir__tally(&counters->frame_bytes, bytes);
+    weir__tally(&counters->header_bytes, WEIR__BATCH_HEADER_BYTES);
+    weir__tally(&counters->padding_bytes, padding);
+    if (pending->slot >= config->stage->config.slots) {
+        weir__tally(&counters->batches_oversize, 1);
+    } else {
+        weir__tally(slot->full ? &counters->batches_sealed_full : &counters->batches_sealed_idle,
+                    1);
+    }
+}
+
+/* Batches become visible to readers in order, so that a cursor finds no hole: a straggler holds up those behind it. */
+static void show_in_order(struct weir__flusher *flusher)
+{
+    for (;;) {
+        struct weir__pending *pending = weir__flusher_pending(flusher, flusher->next_show);
+        if (pending->state == WEIR__BATCH_NONE || pending->seq != flusher->next_show) {
+            return;
+        }
+        weir__stage_show(flusher->config.stage, pending->slot, pending->end);
+        flusher->next_show++;
+    }
+}
+
+static bool take_complete(struct weir__flusher *flusher)
+{
+    struct weir__stage *stage = flusher->config.stage;
+    bool did = false;
+    uint32_t index;
+
+    while (weir__stage_take(stage, &index)) {
+        struct weir__slot *slot = &stage->slots[index];
+        uint64_t seq = weir__load(&slot->seq, relaxed);
+        struct weir__pending *pending = weir__flusher_pending(flusher, seq);
+        weir__check(pending->state == WEIR__BATCH_NONE);
+        pending->state = WEIR__BATCH_TAKEN;
+        pending->written = false;
+        pending->slot = index;
+        pending->seq = seq;
+        pending->lsn = weir__load(&slot->base, relaxed);
+        pending->end = weir__align_up(pending->lsn + WEIR__BATCH_HEADER_BYTES +
+                                          (uint64_t)slot->end * WEIR__UNIT,
+                                      flusher->config.block_bytes);
+        pending->segment_number = slot->segment_number;
+        pending->segment_base = slot->segment_base;
+        pending->records = slot->records;
+        batch_finish(flusher, slot, pending);
+        if (seq >= flusher->taken_end) {
+            flusher->taken_end = seq + 1;
+        }
+        flusher->taken++;
+        if (slot->segment_number > flusher->newest_segment) {
+            flusher->newest_segment = slot->segment_number;
+            weir__tally(&flusher->counters.rotations, 1);
+            weir__keeper_kick(
+                flusher->config.keeper); /* the next one must be ready before it is needed */
+        }
+        did = true;
+    }
+    if (did) {
+        show_in_order(flusher);
+    }
+    return did;
+}
+
+/* ---- acknowledging and retiring -------------------------------------------------------------------------------- */
+
+/* The last batch of a segment was acknowledged: nothing will be written to it again, and recovery may start behind it. */
+static void segment_left(struct weir__flusher *flusher, const struct weir__pending *next)
+{
+    struct weir__keeper *keeper = flusher->config.keeper;
+
+    if (weir__load(&keeper->checkpoint_full, acquire) == 0) {
+        keeper->checkpoint = flusher->position;
+        weir__store(&keeper->checkpoint_full, 1u, release);
+    }
+    flusher->acked_segment = next->segment_number;
+    flusher->acked_segment_base = next->segment_base;
+    weir__store(&keeper->retired_end, next->segment_base, release);
+    weir__keeper_kick(keeper);
+}
+
+static void position_advance(struct weir__flusher *flusher, const struct weir__pending *pending)
+{
+    struct weir__position *position = &flusher->position;
+    const struct weir__epoch *epoch = &flusher->config.epoch;
+
+    position->chain =
+        weir__chain_next(position->chain, pending->lsn, pending->end, epoch->epoch, epoch->nonce);
+    position->lsn = pending->end;
+    position->epoch = epoch->epoch;
+    position->epoch_lsn = epoch->lsn;
+    position->nonce = epoch->nonce;
+}
+
+static bool acknowledge_in_order(struct weir__flusher *flusher)
+{
+    struct weir__stage *stage = flusher->config.stage;
+    uint64_t *next_ack = &flusher->stage_part.next_ack;
+    bool did = false;
+
+    if (flusher->failed) {
+        return false;
+    }
+    for (;;) {
+        struct weir__pending *pending = weir__flusher_pending(flusher, flusher->next_written);
+        if (pending->state == WEIR__BATCH_NONE || pending->seq != flusher->next_written ||
+            !pending->written) {
+            break;
+        }
+        weir__stage_acknowledge(stage,
+                                pending->slot,
+                                pending->seq,
+                                WEIR__LEVEL_WRITTEN,
+                                pending->end);
+        flusher->next_written++;
+        did = true;
+    }
+    for (;;) {
+        struct weir__pending *pending = weir__flusher_pending(flusher, *next_ack);
+        if (pending->state != WEIR__BATCH_DURABLE || pending->seq != *next_ack) {
+            break;
+        }
+        weir__check(*next_ack < flusher->next_written && *next_ack < flusher->next_show);
+        if (pending->segment_number != flusher->acked_segment) {
+            segment_left(flusher, pending);
+        }
+        position_advance(flusher, pending);
+        (*next_ack)++; /* before the wake-up: a slot that waits for this very batch can be sealed */
+        weir__stage_acknowledge(stage,
+                                pending->slot,
+                                pending->seq,
+                                WEIR__LEVEL_DURABLE,
+                                pending->end);
+        weir__tally(&flusher->counters.batches_durable, 1);
+        pending->state = WEIR__BATCH_NONE;
+        flusher->retained[flusher->retained_tail] = pending->slot;
+        flusher->retained_tail = (flusher->retained_tail + 1) % (stage->slot_count + 1);
+        did = true;
+    }
+    if (did) {
+        weir__dir_live_publish(flusher->config.dir,
+                               weir__load(&stage->level[WEIR__LEVEL_DURABLE], relaxed),
+                               weir__load(&stage->level[WEIR__LEVEL_WRITTEN], relaxed));
+    }
+    return did;
+}
+
+/* Acknowledged slots stay open to readers for as long as producers have enough free ones. */
+static bool retire(struct weir__flusher *flusher)
+{
+    struct weir__stage *stage = flusher->config.stage;
+    uint32_t enough = stage->config.slots / 2;
+    bool did = false;
+
+    for (uint32_t i = 0; i < flusher->hidden_count;) {
+        if (weir__stage_unpinned(stage, flusher->hidden[i])) {
+            weir__stage_give(stage, flusher->hidden[i]);
+            flusher->hidden[i] = flusher->hidden[--flusher->hidden_count];
+            did = true;
+        } else {
+            i++;
+        }
+    }
+    while (flusher->retained_head != flusher->retained_tail) {
+        uint32_t index = flusher->retained[flusher->retained_head];
+        bool oversize = index >= stage->config.slots;
+        if (!oversize && weir__stage_free_count(stage) >= enough) {
+            break;
+        }
+        flusher->retained_head = (flusher->retained_head + 1) % (stage->slot_count + 1);
+        if (weir__stage_hide(stage, index)) {
+            weir__stage_give(stage, index);
+        } else {
+            flusher->hidden[flusher->hidden_count++] = index;
+        }
+        did = true;
+    }
+    return did;
+}
+
+/* ---- the loop ------------------------------------------------------------------------------------------------- */
+
+static bool may_seal(const struct weir__flusher *flusher)
+{
+    return flusher->inflight == 0 && !flusher->failed;
+}
+
+static void sleep_or_wait(struct weir__flusher *flusher)
+{
+    struct weir__stage *stage = flusher->config.stage;
+
+    if (flusher->inflight == 0) {
+        if (!weir__stage_going_to_sleep(stage, &flusher->stage_part, 1, may_seal(flusher))) {
+            return;
+        }
+        weir__tally(&flusher->counters.flusher_sleeps, 1);
+        while (weir__load(&stage->fl_sleep, acquire) == 1) {
+            weir__futex_wait(&stage->fl_sleep, 1, WEIR__NEVER);
+        }
+        weir__stage_awake(stage);
+    } else if (flusher->inflight >= flusher->flight_count) {
+        weir__submit_reap(flusher,
+                          true); /* producers pay no wake-up: nothing could be submitted anyway */
+    } else if (weir__stage_going_to_sleep(stage, &flusher->stage_part, 2, false)) {
+        weir__tally(&flusher->counters.flusher_sleeps, 1);
+        weir__submit_reap(flusher, true);
+        weir__stage_awake(stage);
+    }
+}
+
+/* Tells the keeper when appenders wait for it, and counts it once per wait. */
+static void note_starving(struct weir__flusher *flusher)
+{
+    struct weir__keeper *keeper = flusher->config.keeper;
+    bool starving =
+        flusher->stage_part.must_open && weir__load(&flusher->config.stage->at_frontier, relaxed);
+
+    if (starving != (weir__load(&keeper->starving, relaxed) != 0)) {
+        weir__store(&keeper->starving, starving ? 1u : 0u, relaxed);
+        if (starving) {
+            weir__tally(&flusher->counters.stalls_segment, 1);
+            weir__keeper_kick(keeper);
+        }
+    }
+}
+
+static void run_until_drained(struct weir__flusher *flusher)
+{
+    struct weir__stage *stage = flusher->config.stage;
+    struct weir__stage_flusher *part = &flusher->stage_part;
+
+    for (;;) {
+        bool did = flusher->inflight > 0 && weir__submit_reap(flusher, false);
+        did |= acknowledge_in_order(flusher);
+        did |= retire(flusher);
+        did |= take_complete(flusher);
+        if (weir__stage_serve(stage, part, may_seal(flusher))) {
+            take_complete(flusher);
+            did = true;
+        }
+        note_starving(flusher);
+        if (!flusher->failed && weir__load(&stage->failed, acquire)) {
+            flusher->failed = true; /* poisoned by another: the keeper or the watchdog */
+        }
+        if (flusher->failed) {
+            if (flusher->inflight == 0) {
+                return;
+            }
+            weir__submit_reap(flusher, true);
+            continue;
+        }
+        did |= weir__submit_taken(flusher);
+        if (part->final && flusher->inflight == 0 && part->next_ack == stage->role.seq) {
+            return;
+        }
+        if (!did) {
+            sleep_or_wait(flusher);
+        }
+    }
+}
+
+static void *flusher_main(void *arg)
+{
+    struct weir__flusher *flusher = arg;
+
+    flusher->start_code = weir__submit_open(flusher, &flusher->start_fault);
+    bool ok = flusher->start_code == 0;
+    weir__store(&flusher->ready, ok ? 1u : 2u, release);
+    weir__futex_wake(&flusher->ready, INT32_MAX);
+    if (ok) {
+        run_until_drained(flusher);
+        weir__stage_leave(flusher->config.stage);
+    }
+    /* A producer that saw us asleep on the ring may still be about to wake it: the ring lives until nobody can be inside a call any more. It is
+     * closed by the thread that opened it, as the kernel wants. */
+    while (weir__load(&flusher->joining, acquire) == 0) {
+        weir__futex_wait(&flusher->joining, 0, WEIR__NEVER);
+    }
+    weir__submit_close(flusher);
+    return NULL;
+}
+
+/* ---- starting and joining -------------------------------------------------------------------------------------- */
+
+static uint64_t pending_count(uint32_t slot_count)
+{
+    uint64_t count = 4;
+
+    while (count < 2 * (uint64_t)slot_count) {
+        count *= 2;
+    }
+    return count;
+}
+
+static uint64_t lists_bytes(uint32_t slot_count)
+{
+    return (2 * (uint64_t)slot_count + 1) * sizeof(uint32_t);
+}
+
+uint64_t weir__flusher_memory(uint32_t slot_count, uint32_t max_inflight)
+{
+    return pending_count(slot_count) * sizeof(struct weir__pending) +
+           (max_inflight + 1) * sizeof(struct weir__flight) + lists_bytes(slot_count);
+}
+
+static void flusher_free(struct weir__flusher *flusher)
+{
+    struct weir__mem *mem = flusher->config.mem;
+    uint32_t slot_count = flusher->config.stage->slot_count;
+
+    weir__mem_free(mem, flusher->pending, (flusher->pending_mask + 1) * sizeof *flusher->pending);
+    weir__mem_free(mem, flusher->flights, flusher->flight_count * sizeof *flusher->flights);
+    weir__mem_free(mem, flusher->retained, lists_bytes(slot_count));
+    flusher->pending = NULL;
+    flusher->flights = NULL;
+    flusher->retained = NULL;
+}
+
+int weir__flusher_start(struct weir__flusher *flusher,
+                        const struct weir__flusher_config *config,
+                        struct weir__fault *fault)
+{
+    uint32_t slot_count = config->stage->slot_count;
+
+    memset(flusher, 0, sizeof *flusher);
+    flusher->config = *config;
+    flusher->start_fault = WEIR__FAULT_NONE;
+    flusher->pending_mask = pending_count(slot_count) - 1;
+    flusher->flight_count = config->max_inflight + 1; /* one more for a covering sync */
+    flusher->position = config->start;
+    flusher->acked_segment = config->first->number;
+    flusher->acked_segment_base = config->first->range.base;
+    flusher->newest_segment = config->first->number;
+    flusher->pending =
+        weir__mem_alloc(config->mem, (flusher->pending_mask + 1) * sizeof *flusher->pending, 8);
+    flusher->flights =
+        weir__mem_alloc(config->mem, flusher->flight_count * sizeof *flusher->flights, 8);
+    flusher->retained = weir__mem_alloc(config->mem, lists_bytes(slot_count), 8);
+    if (!flusher->pending || !flusher->flights || !flusher->retained) {
+        flusher_free(flusher);
+        return weir__fault_set(fault,
+                               -ENOMEM,
+                               "",
+                               UINT64_MAX,
+                               UINT64_MAX,
+                               "no memory for the flusher's tables");
+    }
+    flusher->hidden = flusher->retained + slot_count + 1;
+
+    int code = weir__thread_start(&flusher->thread, "weir-flusher", flusher_main, flusher);
+    if (code != 0) {
+        flusher_free(flusher);
+        return weir__fault_set(fault,
+                               code,
+                               "",
+                               UINT64_MAX,
+                               UINT64_MAX,
+                               "cannot start the flusher thread");
+    }
+    flusher->started = true;
+    while (weir__load(&flusher->ready, acquire) == 0) {
+        weir__futex_wait(&flusher->ready, 0, WEIR__NEVER);
+    }
+    if (weir__load(&flusher->ready, acquire) == 2) {
+        code = flusher->start_code;
+        *fault = flusher->start_fault;
+        weir__flusher_join(flusher);
+        return code;
+    }
+    return 0;
+}
+
+void weir__flusher_join(struct weir__flusher *flusher)
+{
+    if (!flusher->started) {
+        return;
+    }
+    weir__store(&flusher->joining, 1u, release);
+    weir__futex_wake(&flusher->joining, INT32_MAX);
+    pthread_join(flusher->thread, NULL);
+    flusher->started = false;
+    flusher_free(flusher);
+}

@@ -1,0 +1,633 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Four ways to durability, and the rules of each.
+ *
+ *   sync      pwritev2(RWF_DSYNC) by this thread. WEIR_IO_POSIX always; WEIR_IO_AUTO when one batch is pending and nothing is under way.
+ *   chain     WRITE linked to FSYNC(DATASYNC) on the ring. WEIR_IO_CHAIN.
+ *   dsync     one WRITE with RWF_DSYNC on the ring. WEIR_IO_DSYNC; WEIR_IO_AUTO with several pending on a device with FUA.
+ *   covering  free writes on the ring, and one sync submitted after they came back that covers them all. WEIR_IO_AUTO with several pending.
+ *
+ * A batch is durable when its writes came back in full and a sync of its file that was submitted after that (or linked behind it, or its own DSYNC) came back 0.
+ * A short write is a positive result and cancels what is linked behind it: the remainder goes out again from the last whole block with a new sync. A failed sync is
+ * final. Flusher thread only. */
+#include "base/check.h"
+#include "drain/flusher.h"
+#include "port/clock.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define TRIES_MAX 1000u /* of one write that comes back -EAGAIN or short: an error then */
+
+static struct weir__io *flusher_io(struct weir__flusher *flusher)
+{
+    return flusher->config.dir->io;
+}
+
+/* ---- runs: batches that go out in one write ------------------------------------------------------------------- */
+
+struct run {
+    uint64_t first_seq;
+    uint64_t last_seq;
+    uint64_t segment_number;
+    int file;
+    uint64_t offset;
+    size_t bytes;
+    struct iovec iov[WEIR__RUN_MAX];
+    unsigned count;
+};
+
+/* The first run of taken batches at or after *seq: contiguous in sequence and in one segment. False: none. */
+static bool
+run_find(struct weir__flusher *flusher, uint64_t *seq, size_t bytes_max, struct run *run)
+{
+    struct weir__stage *stage = flusher->config.stage;
+
+    memset(run, 0, offsetof(struct run, iov));
+    run->count = 0;
+    for (; *seq < flusher->taken_end; (*seq)++) {
+        struct weir__pending *pending = weir__flusher_pending(flusher, *seq);
+        bool takeable = pending->state == WEIR__BATCH_TAKEN && pending->seq == *seq;
+        if (run->count == 0) {
+            if (!takeable) {
+                continue;
+            }
+            const struct weir__ready *ready =
+                weir__keeper_ready(flusher->config.keeper, pending->segment_number);
+            weir__check(ready != NULL);
+            run->first_seq = *seq;
+            run->segment_number = pending->segment_number;
+            run->file = ready->file;
+            run->offset = pending->lsn - pending->segment_base;
+        } else if (!takeable || pending->segment_number != run->segment_number ||
+                   pending->lsn - pending->segment_base != run->offset + run->bytes ||
+                   run->count == WEIR__RUN_MAX ||
+                   run->bytes + (pending->end - pending->lsn) > bytes_max) {
+            break;
+        }
+        size_t bytes = (size_t)(pending->end - pending->lsn);
+        run->iov[run->count++] = (struct iovec){stage->slots[pending->slot].buffer, bytes};
+        run->bytes += bytes;
+        run->last_seq = *seq;
+    }
+    return run->count > 0;
+}
+
+static void run_state(struct weir__flusher *flusher,
+                      uint64_t first,
+                      uint64_t last,
+                      enum weir__batch_state state,
+                      bool written)
+{
+    for (uint64_t seq = first; seq <= last; seq++) {
+        struct weir__pending *pending = weir__flusher_pending(flusher, seq);
+        pending->state = state;
+        pending->written |= written;
+    }
+}
+
+static weir_lsn lsn_of(struct weir__flusher *flusher, uint64_t seq)
+{
+    return weir__flusher_pending(flusher, seq)->lsn;
+}
+
+static void flight_fail(struct weir__flusher *flusher,
+                        const struct weir__flight *flight,
+                        int code,
+                        const char *what)
+{
+    const struct weir__pending *first = weir__flusher_pending(flusher, flight->first_seq);
+
+    weir__flusher_fail(flusher, code, what, first->segment_number, flight->offset, first->lsn);
+}
+
+/* Drops what was written from the front of an iovec list: whole blocks only, because a block must go out in one piece. */
+static void iov_advance(struct iovec *iov,
+                        unsigned *count,
+                        uint64_t *offset,
+                        size_t *bytes,
+                        size_t done,
+                        uint32_t block)
+{
+    size_t skip = (size_t)weir__align_down(done, block);
+    unsigned at = 0;
+
+    *offset += skip;
+    *bytes -= skip;
+    while (at < *count && skip >= iov[at].iov_len) {
+        skip -= iov[at].iov_len;
+        at++;
+    }
+    *count -= at;
+    memmove(iov, iov + at, *count * sizeof *iov);
+    if (skip > 0) {
+        iov[0].iov_base = (uint8_t *)iov[0].iov_base + skip;
+        iov[0].iov_len -= skip;
+    }
+}
+
+/* ---- sync: this thread writes --------------------------------------------------------------------------------- */
+
+static void write_here(struct weir__flusher *flusher, struct run *run)
+{
+    struct weir__io *io = flusher_io(flusher);
+    struct weir__flusher_counters *counters = &flusher->counters;
+    weir_lsn lsn = lsn_of(flusher, run->first_seq);
+
+    flusher->taken -= (uint32_t)(run->last_seq - run->first_seq + 1);
+    weir__tally(&counters->write_bytes, run->bytes);
+    for (unsigned tries = 0; run->bytes > 0; tries++) {
+        weir__tally(&counters->writes, 1);
+        weir__tally(&counters->syncs, 1);
+        ssize_t done = io->ops->write(io, run->file, run->iov, run->count, run->offset, true);
+        if (done < 0 || done == 0 || tries > TRIES_MAX) {
+            if (done == -EAGAIN && tries <= TRIES_MAX) {
+                continue;
+            }
+            weir__flusher_fail(flusher,
+                               done < 0 ? (int)done : -EIO,
+                               "durable write",
+                               run->segment_number,
+                               run->offset,
+                               lsn);
+            return;
+        }
+        if ((size_t)done < run->bytes) {
+            weir__tally(&counters->writes_short, 1);
+        }
+        if ((size_t)done == run->bytes) {
+            break;
+        }
+        iov_advance(run->iov,
+                    &run->count,
+                    &run->offset,
+                    &run->bytes,
+                    (size_t)done,
+                    flusher->config.block_bytes);
+    }
+    run_state(flusher, run->first_seq, run->last_seq, WEIR__BATCH_DURABLE, true);
+}
+
+/* ---- the ring ------------------------------------------------------------------------------------------------- */
+
+static struct weir__flight *flight_new(struct weir__flusher *flusher)
+{
+    for (uint32_t i = 0; i < flusher->flight_count; i++) {
+        if (!flusher->flights[i].used) {
+            struct weir__flight *flight = &flusher->flights[i];
+            flight->used = true;
+            flight->covering = flight->chained = flight->dsync = false;
+            flight->tries = 0;
+            flusher->inflight++;
+            weir__store(&flusher->counters.inflight, flusher->inflight, relaxed);
+            if (flusher->inflight > weir__load(&flusher->counters.inflight_max, relaxed)) {
+                weir__store(&flusher->counters.inflight_max, flusher->inflight, relaxed);
+            }
+            return flight;
+        }
+    }
+    return NULL;
+}
+
+static void flight_done(struct weir__flusher *flusher, struct weir__flight *flight)
+{
+    flight->used = false;
+    flusher->inflight--;
+    weir__store(&flusher->counters.inflight, flusher->inflight, relaxed);
+}
+
+/* Puts a flight's operations on the ring. The event's data: index * 2, + 1 for the sync. */
+static void flight_push(struct weir__flusher *flusher, struct weir__flight *flight)
+{
+    struct weir__io *io = flusher_io(flusher);
+    uint64_t data = (uint64_t)(flight - flusher->flights) * 2;
+    struct weir__op ops[2];
+    unsigned count = 0;
+
+    if (!flight->covering) {
+        ops[count++] = (struct weir__op){
+            .kind = WEIR__OP_WRITE,
+            .file = flight->file,
+            .iov = flight->iov,
+            .iov_count = flight->iov_count,
+            .offset = flight->offset,
+            .dsync = flight->dsync,
+            .link = flight->chained,
+            .data = data,
+        };
+        weir__tally(&flusher->counters.writes, 1);
+    }
+    if (flight->covering || flight->chained) {
+        ops[count++] =
+            (struct weir__op){.kind = WEIR__OP_SYNC, .file = flight->file, .data = data + 1};
+    }
+    if (flight->covering || flight->chained || flight->dsync) {
+        weir__tally(&flusher->counters.syncs, 1);
+    }
+    if (flight->chained) {
+        weir__tally(&flusher->counters.chains, 1);
+    }
+    weir__tally(&flusher->counters.submits, 1);
+    flight->events_due = count;
+    flight->write_result = flight->sync_result = 0;
+    int code = io->ops->queue_push(io, flusher->queue, ops, count);
+    if (code != 0) {
+        flight_fail(flusher, flight, code, "submission to io_uring");
+        flight_done(flusher, flight);
+    }
+}
+
+static void fly(struct weir__flusher *flusher, struct run *run, bool chained, bool dsync)
+{
+    struct weir__flight *flight = flight_new(flusher);
+
+    weir__check(flight != NULL);
+    flight->chained = chained;
+    flight->dsync = dsync;
+    flight->file = run->file;
+    flight->offset = run->offset;
+    flight->bytes = run->bytes;
+    flight->first_seq = run->first_seq;
+    flight->last_seq = run->last_seq;
+    memcpy(flight->iov, run->iov, run->count * sizeof run->iov[0]);
+    flight->iov_count = run->count;
+    flusher->taken -= (uint32_t)(run->last_seq - run->first_seq + 1);
+    weir__tally(&flusher->counters.write_bytes, run->bytes);
+    run_state(flusher, run->first_seq, run->last_seq, WEIR__BATCH_WRITING, false);
+    flight_push(flusher, flight);
+}
+
+/* One sync for everything that was written, and has come back, to the segment of the lowest such batch. One at a time: the next one then covers more. */
+static bool cover(struct weir__flusher *flusher)
+{
+    struct weir__flight *flight = NULL;
+    uint64_t segment_number = 0;
+    uint64_t covered = 0;
+
+    if (flusher->unsynced == 0 || flusher->inflight_covering > 0) {
+        return false;
+    }
+    for (uint64_t seq = flusher->stage_part.next_ack; seq < flusher->taken_end; seq++) {
+        struct weir__pending *pending = weir__flusher_pending(flusher, seq);
+        if (pending->state != WEIR__BATCH_UNSYNCED || pending->seq != seq ||
+            (flight && pending->segment_number != segment_number)) {
+            continue;
+        }
+        if (!flight) {
+            flight = flight_new(flusher);
+            weir__check(flight != NULL); /* one is kept for this */
+            const struct weir__ready *ready =
+                weir__keeper_ready(flusher->config.keeper, pending->segment_number);
+            weir__check(ready != NULL);
+            segment_number = pending->segment_number;
+            flight->covering = true;
+            flight->file = ready->file;
+            flight->offset = pending->lsn - pending->segment_base;
+            flight->first_seq = seq;
+            flight->bytes = 0;
+        }
+        flight->last_seq = seq;
+        pending->state = WEIR__BATCH_SYNCING;
+        flusher->unsynced--;
+        covered++;
+    }
+    weir__check(flight != NULL);
+    if (covered > 1) {
+        weir__tally(&flusher->counters.covering_syncs, 1);
+    }
+    flusher->inflight_covering++;
+    flight_push(flusher, flight);
+    return true;
+}
+
+static void covered_done(struct weir__flusher *flusher, const struct weir__flight *flight)
+{
+    const struct weir__pending *first = weir__flusher_pending(flusher, flight->first_seq);
+    uint64_t segment_number = first->segment_number;
+
+    for (uint64_t seq = flight->first_seq; seq <= flight->last_seq; seq++) {
+        struct weir__pending *pending = weir__flusher_pending(flusher, seq);
+        if (pending->state == WEIR__BATCH_SYNCING && pending->seq == seq &&
+            pending->segment_number == segment_number) {
+            pending->state = WEIR__BATCH_DURABLE;
+        }
+    }
+}
+
+/* All events of a flight are in. */
+static void flight_judge(struct weir__flusher *flusher, struct weir__flight *flight)
+{
+    if (flight->covering) {
+        flusher->inflight_covering--;
+        if (flight->sync_result == 0) {
+            covered_done(flusher, flight);
+        } else {
+            flight_fail(flusher, flight, flight->sync_result, "sync");
+        }
+        flight_done(flusher, flight);
+        return;
+    }
+    int32_t written = flight->write_result;
+    bool again = written == -EAGAIN || written == -EINTR;
+    if (!again && written <= 0) {
+        flight_fail(flusher, flight, written < 0 ? written : -EIO, "write");
+        flight_done(flusher, flight);
+        return;
+    }
+    if (again || (size_t)written < flight->bytes) {
+        if (flusher->failed || ++flight->tries > TRIES_MAX) {
+            flight_fail(flusher, flight, again ? written : -EIO, "write");
+            flight_done(flusher, flight);
+            return;
+        }
+        if (!again) {
+            weir__tally(&flusher->counters.writes_short, 1);
+            iov_advance(flight->iov,
+                        &flight->iov_count,
+                        &flight->offset,
+                        &flight->bytes,
+                        (size_t)written,
+                        flusher->config.block_bytes);
+        }
+        flight_push(flusher,
+                    flight); /* the remainder, with a sync of its own where the way has one */
+        return;
+    }
+    if (flight->chained && flight->sync_result != 0) {
+        flight_fail(flusher, flight, flight->sync_result, "sync");
+        flight_done(flusher, flight);
+        return;
+    }
+    if (flight->chained || flight->dsync) {
+        run_state(flusher, flight->first_seq, flight->last_seq, WEIR__BATCH_DURABLE, true);
+    } else {
+        run_state(flusher, flight->first_seq, flight->last_seq, WEIR__BATCH_UNSYNCED, true);
+        flusher->unsynced += (uint32_t)(flight->last_seq - flight->first_seq + 1);
+    }
+    flight_done(flusher, flight);
+}
+
+static void event_take(struct weir__flusher *flusher, const struct weir__event *event)
+{
+    weir__check(event->data / 2 < flusher->flight_count);
+    struct weir__flight *flight = &flusher->flights[event->data / 2];
+
+    weir__check(flight->used && flight->events_due > 0);
+    if (event->data & 1) {
+        flight->sync_result = event->result;
+    } else {
+        flight->write_result = event->result;
+        if (event->result > 0 && (size_t)event->result == flight->bytes) {
+            /* The kernel has it: it survives this process. Durable comes with the sync. */
+            for (uint64_t seq = flight->first_seq; seq <= flight->last_seq; seq++) {
+                weir__flusher_pending(flusher, seq)->written = true;
+            }
+        }
+    }
+    if (--flight->events_due == 0) {
+        flight_judge(flusher, flight);
+    }
+}
+
+bool weir__submit_reap(struct weir__flusher *flusher, bool wait)
+{
+    struct weir__io *io = flusher_io(flusher);
+    struct weir__event events[32];
+    int count = io->ops->queue_reap(io,
+                                    flusher->queue,
+                                    events,
+                                    WEIR__ARRAY_COUNT(events),
+                                    wait,
+                                    WEIR__NEVER);
+
+    if (count < 0) {
+        const struct weir__pending *pending =
+            weir__flusher_pending(flusher, flusher->stage_part.next_ack);
+        weir__flusher_fail(flusher,
+                           count,
+                           "waiting for io_uring",
+                           pending->segment_number,
+                           UINT64_MAX,
+                           pending->lsn);
+        /* What is under way cannot be known any more; the kernel may still write into the slots, which stay mapped until close. */
+        flusher->inflight = 0;
+        return true;
+    }
+    for (int i = 0; i < count; i++) {
+        event_take(flusher, &events[i]);
+    }
+    return count > 0;
+}
+
+/* ---- choosing -------------------------------------------------------------------------------------------------- */
+
+/* A part of the slots' memory, so that producers have free ones while it is under way. */
+static size_t run_bytes_max(const struct weir__flusher *flusher, bool ring)
+{
+    const struct weir__stage_config *config = &flusher->config.stage->config;
+    size_t all = (size_t)config->slots * config->slot_bytes;
+
+    return ring ? all / 4 : all / 2;
+}
+
+bool weir__submit_taken(struct weir__flusher *flusher)
+{
+    enum weir_io io = flusher->config.io;
+    uint64_t seq = flusher->stage_part.next_ack;
+    bool did = false;
+    struct run run;
+
+    if (flusher->taken > 0 &&
+        (!flusher->ring || io == WEIR_IO_POSIX ||
+         (io == WEIR_IO_AUTO && flusher->inflight == 0 && flusher->taken == 1))) {
+        if (run_find(flusher, &seq, run_bytes_max(flusher, false), &run)) {
+            write_here(flusher, &run);
+            return true;
+        }
+    }
+    bool chained = io == WEIR_IO_CHAIN;
+    bool dsync = io == WEIR_IO_DSYNC || (io == WEIR_IO_AUTO && flusher->multi_dsync);
+    while (flusher->taken > 0 &&
+           flusher->inflight - flusher->inflight_covering < flusher->config.max_inflight &&
+           !flusher->failed && run_find(flusher, &seq, run_bytes_max(flusher, true), &run)) {
+        fly(flusher, &run, chained, dsync);
+        did = true;
+    }
+    if (!flusher->failed) {
+        did |= cover(flusher);
+    }
+    return did;
+}
+
+/* ---- opening --------------------------------------------------------------------------------------------------- */
+
+static int open_queue(struct weir__flusher *flusher)
+{
+    struct weir__stage *stage = flusher->config.stage;
+    struct iovec buffers[WEIR__SLOTS_MAX + 1];
+    unsigned count = 0;
+
+    /* One range for the ordinary slots, one per oversize slot: memory is registered in ranges of at most 1 GiB. */
+    for (size_t done = 0; done < stage->buffers_bytes;) {
+        size_t bytes =
+            (size_t)weir__min_u64(stage->buffers_bytes - done, (uint64_t)stage->config.slot_bytes);
+        buffers[count++] = (struct iovec){stage->buffers + done, bytes};
+        done += bytes;
+    }
+    for (uint32_t i = stage->config.slots; i < stage->slot_count; i++) {
+        buffers[count++] = (struct iovec){stage->slots[i].buffer, stage->slots[i].buffer_bytes};
+    }
+    struct weir__queue_config config = {
+        .entries = 2 * flusher->flight_count + 2,
+        .lock_file = flusher->config.dir->lock_file,
+        .buffers = buffers,
+        .buffer_count = count,
+    };
+    return flusher_io(flusher)->ops->queue_open(flusher_io(flusher),
+                                                flusher->config.mem,
+                                                &config,
+                                                &flusher->queue,
+                                                &flusher->queue_info);
+}
+
+/* Rewrites the first segment's header, byte for byte, the way the first batch will go: a refusal shows here, before any record depends on it. */
+static int try_way(struct weir__flusher *flusher, bool by_ring)
+{
+    struct weir__io *io = flusher_io(flusher);
+    const struct weir__flusher_config *config = &flusher->config;
+    struct iovec iov = {(void *)(uintptr_t)config->first_header, config->block_bytes};
+    uint64_t begin = weir__now_ns();
+
+    if (!by_ring) {
+        int code = weir__io_write_full(io,
+                                       config->first->file,
+                                       config->first_header,
+                                       config->block_bytes,
+                                       0,
+                                       true);
+        flusher->sync_ns = weir__now_ns() - begin;
+        return code;
+    }
+    bool chained = config->io == WEIR_IO_CHAIN;
+    struct weir__op ops[2] = {
+        {.kind = WEIR__OP_WRITE,
+         .file = config->first->file,
+         .iov = &iov,
+         .iov_count = 1,
+         .dsync = !chained,
+         .link = chained,
+         .data = 0},
+        {.kind = WEIR__OP_SYNC, .file = config->first->file, .data = 1},
+    };
+    unsigned due = chained ? 2 : 1;
+    int code = io->ops->queue_push(io, flusher->queue, ops, due);
+    while (code == 0 && due > 0) {
+        struct weir__event events[2];
+        int got = io->ops->queue_reap(io, flusher->queue, events, 2, true, WEIR__NEVER);
+        if (got < 0) {
+            return got;
+        }
+        for (int i = 0; i < got; i++, due--) {
+            int want = events[i].data == 0 ? (int)config->block_bytes : 0;
+            if (events[i].result != want && code == 0) {
+                code = events[i].result < 0 ? events[i].result : -EIO;
+            }
+        }
+    }
+    flusher->sync_ns = weir__now_ns() - begin;
+    return code;
+}
+
+static int refused(struct weir__flusher *flusher,
+                   struct weir__fault *fault,
+                   int code,
+                   const char *way,
+                   const char *reason)
+{
+    (void)flusher;
+    return weir__fault_set(fault,
+                           code,
+                           "",
+                           UINT64_MAX,
+                           UINT64_MAX,
+                           "io = %s was asked for, and refused: %s; use auto or posix",
+                           way,
+                           reason);
+}
+
+int weir__submit_open(struct weir__flusher *flusher, struct weir__fault *fault)
+{
+    enum weir_io io = flusher->config.io;
+    char *reason = flusher->io_reason;
+    size_t room = sizeof flusher->io_reason;
+    char refusal[160] = "";
+    int code = 0;
+
+    if (io == WEIR_IO_POSIX) {
+        snprintf(reason, room, "posix was asked for: pwritev2(RWF_DSYNC) by the flusher");
+    } else {
+        code = open_queue(flusher);
+        if (code == 0) {
+            flusher->ring = true;
+        } else {
+            weir__uring_probe(refusal, sizeof refusal);
+            if (refusal[0] == '\0') {
+                snprintf(refusal, sizeof refusal, "io_uring_setup: %s", weir__code_text(code));
+            }
+        }
+    }
+    if (io == WEIR_IO_CHAIN || io == WEIR_IO_DSYNC) {
+        const char *way = io == WEIR_IO_CHAIN ? "chain" : "dsync";
+        if (code != 0) {
+            return refused(flusher, fault, code, way, refusal);
+        }
+        code = try_way(flusher, true);
+        if (code != 0) {
+            return refused(flusher, fault, code, way, weir__code_text(code));
+        }
+        snprintf(reason, room, "%s was asked for", way);
+        return 0;
+    }
+    code = try_way(flusher, false);
+    if (code != 0) {
+        char name[WEIR__SEGMENT_NAME_BYTES];
+        weir__segment_name(flusher->config.first->range.base,
+                           flusher->config.first->range.end,
+                           name);
+        return weir__fault_set(fault,
+                               code,
+                               name,
+                               0,
+                               flusher->config.first->range.base,
+                               "a durable write to the segment failed: %s",
+                               weir__code_text(code));
+    }
+    if (io == WEIR_IO_AUTO) {
+        flusher->multi_dsync = flusher->ring && flusher->config.dir->facts.fua == 1;
+        if (!flusher->ring) {
+            snprintf(reason,
+                     room,
+                     "auto without io_uring: pwritev2(RWF_DSYNC) by the flusher; %s",
+                     refusal);
+        } else {
+            snprintf(reason,
+                     room,
+                     "auto: one pending batch by pwritev2(RWF_DSYNC), several on the ring %s",
+                     flusher->multi_dsync ? "with RWF_DSYNC (the device has FUA)"
+                                          : "under one covering sync (no FUA: a sync each would "
+                                            "flush the device each time)");
+        }
+    }
+    return 0;
+}
+
+void weir__submit_close(struct weir__flusher *flusher)
+{
+    if (flusher->ring) {
+        flusher_io(flusher)->ops->queue_close(flusher_io(flusher),
+                                              flusher->config.mem,
+                                              flusher->queue);
+        flusher->ring = false;
+        flusher->queue = NULL;
+    }
+}
