@@ -202,13 +202,14 @@ static int control_begin(struct weir__control_file *cf,
     return 0;
 }
 
-/* Writes one copy with the next generation. next: in what it said, out what was written. */
+/* Writes the copy whose turn it is with the next generation; after a failure its turn is still to come. next: in what it said, out
+ * what was written. */
 static int copy_write(struct weir__control_file *cf,
-                      unsigned copy,
                       const char *name,
                       struct weir__control *next,
                       struct weir__fault *fault)
 {
+    const unsigned copy = cf->next_copy;
     next->generation = ++cf->generation;
     next->wall_ns = weir__wall_ns();
     memset(cf->buffer, 0, cf->buffer_bytes);
@@ -226,8 +227,6 @@ static int copy_write(struct weir__control_file *cf,
                                "will not write an unsound copy: %s",
                                why);
     }
-    /* From here on the copy may be anything until the write has come back. */
-    cf->next_copy = copy;
     const int error = weir__io_write_full(cf->dir->io,
                                           cf->file,
                                           cf->buffer,
@@ -304,8 +303,8 @@ int weir__control_create(struct weir__control_file *cf,
         goto fail;
     }
     struct weir__control next = *first;
-    for (unsigned copy = 0; copy < 2; copy++) {
-        error = copy_write(cf, copy, WEIR__PREPARE_NAME, &next, fault);
+    for (int left = 2; left > 0; left--) {
+        error = copy_write(cf, WEIR__PREPARE_NAME, &next, fault);
         if (error != 0) {
             goto fail;
         }
@@ -411,7 +410,7 @@ int weir__control_write(struct weir__control_file *cf,
     }
     struct weir__control written = *next;
     for (int left = both ? 2 : 1; left > 0; left--) {
-        const int error = copy_write(cf, cf->next_copy, WEIR__CONTROL_NAME, &written, fault);
+        const int error = copy_write(cf, WEIR__CONTROL_NAME, &written, fault);
         if (error != 0) {
             return error;
         }

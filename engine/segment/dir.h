@@ -24,8 +24,9 @@ struct weir__dir {
     bool direct;   /* segments are opened with O_DIRECT */
     struct weir__fs_facts facts;
     int live_file; /* -1: none */
-    WEIR__ATOMIC(uint64_t)
-        *live; /* the mapped page as 64-bit words, NULL: none. Stores by one thread at a time */
+    /* The mapped page as 64-bit words, NULL: none. Each word is stored to by one thread at a time (relaxed; the epoch, which makes the
+     * page valid, with release); nobody in this process reads them. */
+    WEIR__ATOMIC(uint64_t) *live;
 };
 
 /* Opens the directory and learns its facts. want_direct is granted only where the probe took it. 0 or a code, with fault.
