@@ -670,6 +670,27 @@ static void trimmed_segments_are_recycled(void **state)
     assert_int_equal(weir__catalog_count(&f->catalog), 5);
 }
 
+/* A failure behind the rename: the file bears the new name, and is adopted by the next try. */
+static void recycle_that_failed_half_way_is_taken_up(void **state)
+{
+    struct fixture *f = *state;
+    start_with(f, 3);
+    wait_for(prepared(f) == 4 * SEGMENT);
+    put_end(f, 2 * SEGMENT + 8 * BLOCK);
+    put_checkpoint(f, 2 * SEGMENT + 4 * BLOCK);
+    assert_int_equal(weir__keeper_trim(f->keeper, SEGMENT, &f->failed), 0);
+    trace_fail(&f->trace, 0, TRACE_SYNC, name_at(4), 0, 1, -EIO);
+    weir__store(&f->keeper->current_end, 4 * SEGMENT, relaxed);
+    weir__keeper_kick(f->keeper);
+    wait_for(weir__load(&f->space_count, acquire) == 2);
+    assert_int_equal(f->space[0].code, -EIO);
+    assert_int_equal(prepared(f), 5 * SEGMENT);
+    assert_header(f, 4, WEIR__SEGMENT_RECYCLED);
+    assert_false(files_exists(f->path, name_at(0)));
+    assert_int_equal(weir__load(&f->keeper->counters.segments_adopted, relaxed), 1);
+    assert_int_equal(weir__catalog_count(&f->catalog), 4);
+}
+
 static void hard_linked_segment_is_unlinked_and_not_recycled(void **state)
 {
     struct fixture *f = *state;
@@ -923,6 +944,22 @@ static void idle_log_gets_its_promise(void **state)
     assert_int_equal(weir__load(&f->keeper->counters.control_writes, relaxed), 1);
 }
 
+/* A log that was closed cleanly is no longer so once the keeper has written. */
+static void clean_mark_does_not_survive(void **state)
+{
+    struct fixture *f = *state;
+    struct weir__control clean = f->cf.current;
+    clean.flags |= WEIR__CONTROL_CLEAN;
+    assert_int_equal(weir__control_write(&f->cf, &clean, true, &f->fault), 0);
+    start_with(f, 1);
+    put_end(f, 4 * BLOCK);
+    assert_int_equal(weir__keeper_trim(f->keeper, BLOCK, &f->failed), 0);
+    struct weir__control_found found;
+    load_control(f, &found);
+    assert_int_equal(found.copy[0].flags, 0);
+    assert_int_equal(found.copy[1].flags, 0);
+}
+
 /* The first failed write of the control file is reported, once, and none follows. */
 static void failed_control_write_is_the_last(void **state)
 {
@@ -968,6 +1005,7 @@ int main(void)
         TEST(trims_of_many_threads_all_come_true),
         TEST(trim_ends_when_the_log_fails),
         TEST(trimmed_segments_are_recycled),
+        TEST(recycle_that_failed_half_way_is_taken_up),
         TEST(hard_linked_segment_is_unlinked_and_not_recycled),
         TEST(surplus_of_trimmed_segments_is_removed),
         TEST(failed_removal_is_tried_again),
@@ -979,6 +1017,7 @@ int main(void)
         TEST(leftover_that_cannot_be_written_is_replaced),
         TEST(checkpoint_lands_in_one_copy_in_turn),
         TEST(idle_log_gets_its_promise),
+        TEST(clean_mark_does_not_survive),
         TEST(failed_control_write_is_the_last),
     };
     return cmocka_run_group_tests_name("unit.keep.keeper", tests, NULL, NULL);
