@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The set of segments, as a sorted array of LSN ranges.
  *
- * Loaded once from the names in the directory, then kept in step by whoever creates, renames or unlinks a segment. Sorted by
- * base, then by end; no two are equal; two that overlap are both kept, because which of them is right is a question for
- * whoever reads them. Sizes are tens to thousands, so an insertion that moves the tail of the array is cheap.
+ * Loaded once from the names in the directory, then kept in step by whoever creates, renames or
+ * unlinks a segment. Sorted by base, then by end; no two are equal; two that overlap are both
+ * kept, because which of them is right is a question for whoever reads them. Sizes are tens to
+ * thousands, so an insertion that moves the tail of the array is cheap.
  *
- * What can fail: memory, and the listing of the directory. Any thread: a mutex guards the array, nothing is called under it
- * but the allocator. */
+ * What can fail: memory, and the listing of the directory. Any thread: a mutex guards the array,
+ * nothing is called under it but the allocator. */
 #include "segment/catalog.h"
 
 #include "format/segment_header.h"
@@ -68,7 +69,8 @@ static size_t ranges_lower(const struct weir__range *ranges, size_t count, struc
     return low;
 }
 
-/* Puts range into its place; makes room first. Under the mutex, or on an array that nobody else sees. */
+/* Puts range into its place; makes room first. Under the mutex, or on an array that nobody else
+ * sees. */
 static int ranges_insert(struct weir__mem *mem,
                          struct weir__range **ranges,
                          size_t *count,
@@ -153,8 +155,9 @@ bool weir__catalog_find(struct weir__catalog *catalog, weir_lsn lsn, struct weir
 {
     bool found = false;
     catalog_lock(catalog);
-    /* From the last that begins at or below lsn, downwards: where nothing overlaps, the first look decides; in a gap, or with an overlap, the
-     * walk goes on, since a longer one may begin further down. */
+    /* From the last that begins at or below lsn, downwards: where nothing overlaps, the first
+     * look decides; in a gap, or with an overlap, the walk goes on, since a longer one may begin
+     * further down. */
     size_t at = ranges_lower(catalog->ranges,
                              catalog->count,
                              (struct weir__range){.base = lsn, .end = UINT64_MAX});

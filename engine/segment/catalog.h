@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Which segments there are: a sorted list of LSN ranges, from the names in the directory. A mutex guards it (rank: innermost, nothing
- * else is taken under it): it is asked once per segment, never per record. */
+ * Which segments there are: a sorted list of LSN ranges, from the names in the directory. A
+ * mutex guards it (rank: innermost, nothing else is taken under it): it is asked once per
+ * segment, never per record. */
 #ifndef WEIR_SEGMENT_CATALOG_H
 #define WEIR_SEGMENT_CATALOG_H
 
@@ -23,7 +24,8 @@ struct weir__catalog {
 
 int weir__catalog_init(struct weir__catalog *catalog, struct weir__mem *mem);
 void weir__catalog_exit(struct weir__catalog *catalog);
-/* Reads the names. Replaces what was there. Two segments that overlap are kept both: whoever scans judges. */
+/* Reads the names. Replaces what was there. Two segments that overlap are kept both: whoever
+ * scans judges. */
 int weir__catalog_load(struct weir__catalog *catalog,
                        struct weir__dir *dir,
                        struct weir__fault *fault);

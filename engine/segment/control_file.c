@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Loading and writing the two copies of the control file (FORMAT.md section 3).
  *
- * A write takes the copy that matters less (the older, or a damaged one), fills one block, writes it durably, and only then
- * may the other be touched: whatever happens, one whole copy stands. Which one counts is decided by the generation, which
- * grows with every copy written, so after a failed write its number is not given out again.
+ * A write takes the copy that matters less (the older, or a damaged one), fills one block,
+ * writes it durably, and only then may the other be touched: whatever happens, one whole copy
+ * stands. Which one counts is decided by the generation, which grows with every copy written, so
+ * after a failed write its number is not given out again.
  *
- * Reading goes past the page cache where the directory is direct, since a cached copy is no evidence of what the disk
- * holds. The block size is known only after a copy was read: 64 KiB are asked for at each place.
+ * Reading goes past the page cache where the directory is direct, since a cached copy is no
+ * evidence of what the disk holds. The block size is known only after a copy was read: 64 KiB
+ * are asked for at each place.
  *
  * What can fail: any call of the I/O seam, and what the bytes say. Threads: one at a time. */
 #include "segment/control_file.h"
@@ -55,7 +57,8 @@ static void copy_look_once(struct weir__dir *dir,
         return;
     }
     if ((size_t)got < WEIR__CONTROL_USED_BYTES) {
-        /* The end of a file that was cut, or a short read for no reason, which the caller's next try will mend. */
+        /* The end of a file that was cut, or a short read for no reason, which the caller's next
+         * try will mend. */
         look->error = WEIR_ECORRUPT;
         look->why = "control file ends early";
         return;
@@ -202,8 +205,8 @@ static int control_begin(struct weir__control_file *cf,
     return 0;
 }
 
-/* Writes the copy whose turn it is with the next generation; after a failure its turn is still to come. next: in what it said, out
- * what was written. */
+/* Writes the copy whose turn it is with the next generation; after a failure its turn is still
+ * to come. next: in what it said, out what was written. */
 static int copy_write(struct weir__control_file *cf,
                       const char *name,
                       struct weir__control *next,
@@ -215,7 +218,8 @@ static int copy_write(struct weir__control_file *cf,
     memset(cf->buffer, 0, cf->buffer_bytes);
     weir__control_encode(next, cf->buffer);
 
-    /* Read back before it goes out: a copy that an opening would refuse must never replace one that it takes. */
+    /* Read back before it goes out: a copy that an opening would refuse must never replace one
+     * that it takes. */
     struct weir__control check;
     const char *why = "";
     if (weir__control_decode(cf->buffer, &check, &why) != 0) {
@@ -364,7 +368,8 @@ int weir__control_open(struct weir__control_file *cf,
                               "cannot open the control file for writing");
         goto fail;
     }
-    /* A file that was cut behind its good copy gets its length back; the bad copy is written before anything needs it. */
+    /* A file that was cut behind its good copy gets its length back; the bad copy is written
+     * before anything needs it. */
     struct weir__file_info info;
     error = io->ops->info(io, cf->file, &info);
     if (error == 0 && info.bytes < WEIR__CONTROL_FILE_BYTES) {

@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A log's directory, the writer's lock and the live page (FORMAT.md sections 1 and 7).
  *
- * A writer opens the directory, takes the lock and begins the live page; a reader opens the directory, asks whether a
- * writer is there and reads the page with pread. The lock belongs to an open file description: another descriptor of
- * the same process is refused like another process, and it falls only when the last reference is gone, a ring's
- * registration included. That is why taking it may mean waiting for the last writes of a killed writer.
+ * A writer opens the directory, takes the lock and begins the live page; a reader opens the
+ * directory, asks whether a writer is there and reads the page with pread. The lock belongs to
+ * an open file description: another descriptor of the same process is refused like another
+ * process, and it falls only when the last reference is gone, a ring's registration included.
+ * That is why taking it may mean waiting for the last writes of a killed writer.
  *
- * The live page is the one mapping of a file in the engine. A store to a mapped page that has no block beneath it kills
- * the process with SIGBUS when the disk is full, so the page is written with write() before it is mapped, and is not used
- * at all on file systems that move a block at every write.
+ * The live page is the one mapping of a file in the engine. A store to a mapped page that has no
+ * block beneath it kills the process with SIGBUS when the disk is full, so the page is written
+ * with write() before it is mapped, and is not used at all on file systems that move a block at
+ * every write.
  *
- * What can fail: any call of the I/O seam. The live page never fails anything: it is a hint. Threads: open, lock, close
- * and the two ends of the live page belong to the opener; each position of the page to the one thread that publishes it. */
+ * What can fail: any call of the I/O seam. The live page never fails anything: it is a hint.
+ * Threads: open, lock, close and the two ends of the live page belong to the opener; each
+ * position of the page to the one thread that publishes it. */
 #include "segment/dir.h"
 
 #include "base/bytes.h"
@@ -171,7 +174,8 @@ static WEIR__ATOMIC(uint64_t) *live_word(struct weir__dir *dir, size_t offset)
     return &dir->live[offset / sizeof(uint64_t)];
 }
 
-/* Creates weir.live and puts WEIR__LIVE_BYTES zeros into it: marked not valid, and with a block beneath it. */
+/* Creates weir.live and puts WEIR__LIVE_BYTES zeros into it: marked not valid, and with a block
+ * beneath it. */
 static int live_file_open(struct weir__dir *dir, int *file_out)
 {
     static const uint8_t zeros[WEIR__LIVE_BYTES];
@@ -199,7 +203,8 @@ void weir__dir_live_begin(struct weir__dir *dir, const struct weir__live *first)
     weir__check(dir->live == NULL && dir->live_file < 0);
     struct weir__io *io = dir->io;
     int file = -1;
-    /* Opened even where it will not be used: a page that an earlier writer left must not look valid. */
+    /* Opened even where it will not be used: a page that an earlier writer left must not look
+     * valid. */
     if (live_file_open(dir, &file) != 0) {
         return;
     }

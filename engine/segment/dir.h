@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A log's directory: opening it, the lock that says who may write, the live page. FORMAT.md sections 1 and 7. */
+ * A log's directory: opening it, the lock that says who may write, the live page. FORMAT.md
+ * sections 1 and 7. */
 #ifndef WEIR_SEGMENT_DIR_H
 #define WEIR_SEGMENT_DIR_H
 
@@ -24,13 +25,14 @@ struct weir__dir {
     bool direct;   /* segments are opened with O_DIRECT */
     struct weir__fs_facts facts;
     int live_file; /* -1: none */
-    /* The mapped page as 64-bit words, NULL: none. Each word is stored to by one thread at a time (relaxed; the epoch, which makes the
-     * page valid, with release); nobody in this process reads them. */
+    /* The mapped page as 64-bit words, NULL: none. Each word is stored to by one thread at a
+     * time (relaxed; the epoch, which makes the page valid, with release); nobody in this
+     * process reads them. */
     WEIR__ATOMIC(uint64_t) *live;
 };
 
-/* Opens the directory and learns its facts. want_direct is granted only where the probe took it. 0 or a code, with fault.
- * Nothing is created but the directory itself (create). */
+/* Opens the directory and learns its facts. want_direct is granted only where the probe took it.
+ * 0 or a code, with fault. Nothing is created but the directory itself (create). */
 int weir__dir_open(struct weir__dir *dir,
                    struct weir__io *io,
                    struct weir__mem *mem,
@@ -38,19 +40,22 @@ int weir__dir_open(struct weir__dir *dir,
                    bool create,
                    bool want_direct,
                    struct weir__fault *fault);
-/* Closes what is open; unmaps the live page. Safe on a zeroed or half-open struct whose descriptors are -1. */
+/* Closes what is open; unmaps the live page. Safe on a zeroed or half-open struct whose
+ * descriptors are -1. */
 void weir__dir_close(struct weir__dir *dir);
 
-/* Takes the writer's lock: creates weir.lock if missing; retries with short sleeps until timeout_ns (0 = one try) because a
- * killed writer's ring holds it until its last write has landed. -EBUSY with a fault that says so. */
+/* Takes the writer's lock: creates weir.lock if missing; retries with short sleeps until
+ * timeout_ns (0 = one try) because a killed writer's ring holds it until its last write has
+ * landed. -EBUSY with a fault that says so. */
 int weir__dir_lock(struct weir__dir *dir, uint64_t timeout_ns, struct weir__fault *fault);
 /* True if another open file description holds the writer's lock. */
 bool weir__dir_writer_live(struct weir__dir *dir);
 
-/* Creates and maps the live page, marks it valid for (log_id, epoch). A refusal is no error: readers then learn the durable
- * LSN from headers. */
+/* Creates and maps the live page, marks it valid for (log_id, epoch). A refusal is no error:
+ * readers then learn the durable LSN from headers. */
 void weir__dir_live_begin(struct weir__dir *dir, const struct weir__live *first);
-/* Relaxed stores of the three positions (each a hint of its own; a reader needs no order between them). */
+/* Relaxed stores of the three positions (each a hint of its own; a reader needs no order between
+ * them). */
 void weir__dir_live_publish(struct weir__dir *dir, weir_lsn durable, weir_lsn written);
 void weir__dir_live_publish_oldest(struct weir__dir *dir, weir_lsn oldest);
 /* Marks it not valid (epoch 0): at close. */

@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Segment files: opening them, reading their headers, making new ones ready (FORMAT.md section 4).
+ * Segment files: opening them, reading their headers, making new ones ready (FORMAT.md section
+ * 4).
  *
- * A new segment is filled under the name weir.prepare: zeros chunk by chunk, then header, sync, rename, sync of the directory.
- * So a file that bears a segment's name is complete. A trimmed segment is recycled by rename first and header second; a crash
- * between the two leaves a file whose name and header disagree, which is an unused segment beyond the end of the log. A
- * segment that an earlier run had prepared is adopted: it gets a header of its own time, and is synced.
+ * A new segment is filled under the name weir.prepare: zeros chunk by chunk, then header, sync,
+ * rename, sync of the directory. So a file that bears a segment's name is complete. A trimmed
+ * segment is recycled by rename first and header second; a crash between the two leaves a file
+ * whose name and header disagree, which is an unused segment beyond the end of the log. A
+ * segment that an earlier run had prepared is adopted: it gets a header of its own time, and is
+ * synced.
  *
- * What can fail: any call of the I/O seam. Lack of space is met here, before a record depends on the segment, and can be
- * waited out. A failed sync is never repeated over the same bytes: they are written again, or the file is given up. Threads:
- * one at a time per struct weir__prepare; the two functions at the top from any thread. */
+ * What can fail: any call of the I/O seam. Lack of space is met here, before a record depends on
+ * the segment, and can be waited out. A failed sync is never repeated over the same bytes: they
+ * are written again, or the file is given up. Threads: one at a time per struct weir__prepare;
+ * the two functions at the top from any thread. */
 #include "segment/segment.h"
 
 #include "base/check.h"
@@ -17,7 +21,8 @@
 #include <errno.h>
 #include <string.h>
 
-/* Through the page cache zeros only pile up until a sync; this many at a time keep the last one short. */
+/* Through the page cache zeros only pile up until a sync; this many at a time keep the last one
+ * short. */
 #define PREFILL_SYNC_BYTES (16u * WEIR__PREFILL_CHUNK_BYTES)
 /* A header is read before its block size is known. */
 #define HEADER_READ_BYTES_MIN 4096u
@@ -265,7 +270,8 @@ static int prepare_fill(struct weir__prepare *prepare, struct weir__fault *fault
     while (left > 0) {
         const struct iovec iov = {.iov_base = prepare->zeros, .iov_len = (size_t)left};
         const ssize_t put = io->ops->write(io, prepare->file, &iov, 1, prepare->done, false);
-        /* Direct writes go on at a block only; what a short one left of its last block is written again. */
+        /* Direct writes go on at a block only; what a short one left of its last block is
+         * written again. */
         const uint64_t step =
             put <= 0 ? 0 : weir__align_down((uint64_t)put, prepare->header.block_bytes);
         if (step == 0) {
@@ -284,7 +290,8 @@ static int prepare_fill(struct weir__prepare *prepare, struct weir__fault *fault
     return 0;
 }
 
-/* After a failed sync nobody knows which bytes are on the disk: all are written again before the next one. */
+/* After a failed sync nobody knows which bytes are on the disk: all are written again before the
+ * next one. */
 static int prepare_sync(struct weir__prepare *prepare, struct weir__fault *fault)
 {
     const int error = prepare->dir->io->ops->sync(prepare->dir->io, prepare->file);
@@ -361,7 +368,8 @@ int weir__prepare_step(struct weir__prepare *prepare, int *file_out, struct weir
     return 1;
 }
 
-/* A file that may be made into `range`: opened for writing, of the right length, under one name only. */
+/* A file that may be made into `range`: opened for writing, of the right length, under one name
+ * only. */
 static int reuse_open(struct weir__prepare *prepare,
                       struct weir__range from,
                       uint64_t bytes,

@@ -110,7 +110,8 @@ static void find_gives_the_segment_that_holds_the_lsn(void **state)
     assert_false(weir__catalog_find(&f->catalog, UINT64_MAX, &range));
 }
 
-/* A long segment under a short one: what the short one does not hold is still found in the long one. */
+/* A long segment under a short one: what the short one does not hold is still found in the long
+ * one. */
 static void find_looks_below_an_overlapping_segment(void **state)
 {
     struct fixture *f = *state;
@@ -174,8 +175,8 @@ static void below_counts_whole_segments_only(void **state)
     assert_int_equal(weir__catalog_below(&f->catalog, 4096, NULL), 3);
 }
 
-/* Names that are not exactly a segment's are foreign; a directory that bears one is listed all the same, since only the
- * name is looked at. */
+/* Names that are not exactly a segment's are foreign; a directory that bears one is listed all
+ * the same, since only the name is looked at. */
 static void load_reads_names_and_ignores_foreign_ones(void **state)
 {
     struct fixture *f = *state;

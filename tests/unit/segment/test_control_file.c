@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The control file: whatever is damaged or fails, one whole copy stands, and the newer one counts. */
+ * The control file: whatever is damaged or fails, one whole copy stands, and the newer one
+ * counts. */
 #include "port/clock.h"
 #include "segment/control_file.h"
 #include "unit/segment/test_files.h"
@@ -133,7 +134,8 @@ static void create_writes_both_copies(void **state)
     }
 }
 
-/* A crash anywhere before the rename leaves no control file; the name appears when both copies are on the disk. */
+/* A crash anywhere before the rename leaves no control file; the name appears when both copies
+ * are on the disk. */
 static void create_gives_the_name_last(void **state)
 {
     struct fixture *f = *state;
@@ -190,7 +192,8 @@ static void create_refuses_to_replace_a_control_file(void **state)
     assert_int_equal(f->found.newest, 1);
 }
 
-/* Every byte of the used range, in either copy: the damaged one is found out, and the other counts. */
+/* Every byte of the used range, in either copy: the damaged one is found out, and the other
+ * counts. */
 static void damage_to_any_byte_of_one_copy_leaves_the_other(void **state)
 {
     struct fixture *f = *state;
@@ -229,7 +232,8 @@ static void damage_to_both_copies_leaves_none(void **state)
     assert_int_equal(f->found.newest, -1);
 }
 
-/* Every length that the file can be cut to: copy 0 counts while it is whole, and nothing is read beyond the end. */
+/* Every length that the file can be cut to: copy 0 counts while it is whole, and nothing is read
+ * beyond the end. */
 static void cut_file_is_read_as_far_as_it_goes(void **state)
 {
     struct fixture *f = *state;
@@ -254,7 +258,8 @@ static void cut_file_is_read_as_far_as_it_goes(void **state)
         assert_true(f->found.exists);
         assert_int_equal(f->found.newest, cuts[i].newest);
         if (cuts[i].bytes == COPY_1) {
-            /* Opening gives the file its length back, and the write goes to the copy that is gone. */
+            /* Opening gives the file its length back, and the write goes to the copy that is
+             * gone. */
             weir__control_close(&f->cf);
             assert_int_equal(weir__control_open(&f->cf, &f->dir, &f->found, &f->fault), 0);
             assert_int_equal(files_bytes(f->path, WEIR__CONTROL_NAME), WEIR__CONTROL_FILE_BYTES);
@@ -329,8 +334,9 @@ static void bad_copy_is_written_first(void **state)
     assert_int_equal(f->found.newest, 1);
 }
 
-/* The k-th write fails, for each k of a write of both, with nothing or half a block written: the other copy stands, what
- * counts is the old or the new state, and writing goes on at the damaged one. */
+/* The k-th write fails, for each k of a write of both, with nothing or half a block written: the
+ * other copy stands, what counts is the old or the new state, and writing goes on at the damaged
+ * one. */
 static void failed_write_leaves_the_other_copy(void **state)
 {
     struct fixture *f = *state;
@@ -421,7 +427,8 @@ static void lower_checkpoint_of_both_copies_is_known(void **state)
     assert_int_equal(weir__control_checkpoint_low(&f->cf), 8 * BLOCK);
 }
 
-/* One copy behind a bad block is a lost copy; two are a device that cannot be read, which is not the same as damage. */
+/* One copy behind a bad block is a lost copy; two are a device that cannot be read, which is not
+ * the same as damage. */
 static void unreadable_copies_are_told_from_damaged_ones(void **state)
 {
     struct fixture *f = *state;

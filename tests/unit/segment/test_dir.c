@@ -239,7 +239,8 @@ static void live_page_that_cannot_be_mapped_is_not_valid(void **state)
     trace_exit(&trace);
 }
 
-/* The blocks must stand beneath the page before it is mapped: a store to a hole on a full disk would kill the process. */
+/* The blocks must stand beneath the page before it is mapped: a store to a hole on a full disk
+ * would kill the process. */
 static void live_page_is_written_before_it_is_mapped(void **state)
 {
     struct fixture *f = *state;

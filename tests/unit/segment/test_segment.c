@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Segment files: opening them, and the three ways in which one becomes ready. The order of the calls is asserted, since a
- * crash may come between any two. */
+ * Segment files: opening them, and the three ways in which one becomes ready. The order of the
+ * calls is asserted, since a crash may come between any two. */
 #include "base/bytes.h"
 #include "segment/segment.h"
 #include "unit/segment/test_files.h"
@@ -317,7 +317,8 @@ static void lack_of_space_is_waited_out(void **state)
     }
 }
 
-/* Bytes whose sync failed may be lost, and a second sync would not say so: they are written again. */
+/* Bytes whose sync failed may be lost, and a second sync would not say so: they are written
+ * again. */
 static void failed_sync_is_followed_by_writing_everything_again(void **state)
 {
     struct fixture *f = *state;
@@ -455,7 +456,8 @@ static void recycle_refuses_another_length(void **state)
     assert_false(files_exists(f->path, name_of(range)));
 }
 
-/* Each step fails once: the struct says which name the file bears, and what is left can be adopted. */
+/* Each step fails once: the struct says which name the file bears, and what is left can be
+ * adopted. */
 static void failed_recycle_can_be_taken_up(void **state)
 {
     struct fixture *f = *state;

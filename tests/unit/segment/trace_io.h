@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The system's files with a table in front that writes down what was asked, in order, and can let chosen calls fail. Any
- * thread. Nothing here asserts: worker threads come through it. */
+ * The system's files with a table in front that writes down what was asked, in order, and can
+ * let chosen calls fail. Any thread. Nothing here asserts: worker threads come through it. */
 #ifndef WEIR_TESTS_UNIT_SEGMENT_TRACE_IO_H
 #define WEIR_TESTS_UNIT_SEGMENT_TRACE_IO_H
 
@@ -40,8 +40,8 @@ struct trace_op {
     long result;
 };
 
-/* Calls of `kind` on files whose name holds `part` ("": any) fail with `error`, after `skip` more have passed, `times` times
- * (-1: until the rule is taken back). */
+/* Calls of `kind` on files whose name holds `part` ("": any) fail with `error`, after `skip`
+ * more have passed, `times` times (-1: until the rule is taken back). */
 struct trace_rule {
     enum trace_kind kind; /* 0: no rule */
     char part[64];
