@@ -1,22 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The keeper's thread.
  *
- * One turn of its loop does at most one small piece of each kind of work, in this order, and then sleeps until something is
- * due or somebody kicks:
+ * One turn of its loop does at most one small piece of each kind of work, in this order, and
+ * then sleeps until something is due or somebody kicks:
  *   1. closes the files of segments that get no more writes;
  *   2. control file: the checkpoint from the mailbox, trims, the idle promise;
  *   3. removes one trimmed segment too many;
- *   4. prepares: one chunk of zeros, or a whole segment where a trimmed or leftover file can be used;
+ *   4. prepares: one chunk of zeros, or a segment where a trimmed or leftover file can be used;
  *   5. the host's tick.
  * So nothing waits longer than one write and one sync behind anything else.
  *
- * What can fail. Preparing: passing causes (no space, no descriptors, no memory) are told to those who wait at the frontier
- * and tried again; the others too, less often: no acknowledged record depends on a segment that is not there yet. A failed
- * write of the control file poisons the log, since nobody knows what its copy holds: it is reported once and none follows.
+ * What can fail. Preparing: passing causes (no space, no descriptors, no memory) are told to
+ * those who wait at the frontier and tried again; the others too, less often: no acknowledged
+ * record depends on a segment that is not there yet. A failed write of the control file poisons
+ * the log, since nobody knows what its copy holds: it is reported once and none follows.
  *
- * What may be given up: a segment that ends at or below the durable oldest LSN, that the flusher is done with, and that no
- * recovery would read. Recovery starts at the checkpoint, in the worst case at the lower one of the two copies, and looks
- * at the segment that holds the byte before it; so a segment must end below that checkpoint. */
+ * What may be given up: a segment that ends at or below the durable oldest LSN, that the flusher
+ * is done with, and that no recovery would read. Recovery starts at the checkpoint, in the worst
+ * case at the lower one of the two copies, and looks at the segment that holds the byte before
+ * it; so a segment must end below that checkpoint. */
 #include "keep/keeper.h"
 
 #include "base/check.h"
@@ -115,7 +117,8 @@ static void ready_publish(struct weir__keeper *keeper, struct weir__range range,
 
 /* ---- the control file ---- */
 
-/* The one door to the control file. Every write carries the newest promise. False: failed, now or before. */
+/* The one door to the control file. Every write carries the newest promise. False: failed, now
+ * or before. */
 static bool control_put(struct weir__keeper *keeper, struct weir__control *next, bool both)
 {
     if (weir__load(&keeper->broken, relaxed) != 0) {
@@ -144,7 +147,8 @@ static weir_lsn reclaim_limit(const struct weir__keeper *keeper, weir_lsn checkp
 {
     const weir_lsn oldest = weir__load(&keeper->oldest, relaxed); /* our own */
     const weir_lsn retired_end = weir__load(&keeper->retired_end, acquire);
-    /* Strictly below the checkpoint: the segment that holds the byte before it is where a recovery begins. */
+    /* Strictly below the checkpoint: the segment that holds the byte before it is where a
+     * recovery begins. */
     const weir_lsn scanned = checkpoint == 0 ? 0 : checkpoint - 1;
     return weir__min_u64(weir__min_u64(oldest, retired_end), scanned);
 }
@@ -203,8 +207,9 @@ static void trim_take(struct weir__keeper *keeper)
     }
 }
 
-/* When the log has stood still for a while, its last batches get a promise in the control file: damage to them is then told
- * from a torn tail. Returns when the next look is due, WEIR__NEVER if there is nothing to promise. */
+/* When the log has stood still for a while, its last batches get a promise in the control file:
+ * damage to them is then told from a torn tail. Returns when the next look is due, WEIR__NEVER
+ * if there is nothing to promise. */
 static uint64_t promise_idle(struct weir__keeper *keeper, uint64_t now_ns)
 {
     struct weir__keeper_state *const state = &keeper->state;
@@ -305,8 +310,8 @@ static struct weir__segment_header next_header(const struct weir__keeper *keeper
     };
 }
 
-/* A segment from next_base on that cannot become one of those that are due: another length, another place, or across
- * another one. */
+/* A segment from next_base on that cannot become one of those that are due: another length,
+ * another place, or across another one. */
 static bool leftover_misfit(struct weir__keeper *keeper, struct weir__range *misfit_out)
 {
     struct weir__catalog *const catalog = keeper->config.catalog;
@@ -327,8 +332,9 @@ static bool leftover_misfit(struct weir__keeper *keeper, struct weir__range *mis
     return false;
 }
 
-/* All at once, before the first segment is prepared: a batch written beside one of these would make two files claim its
- * place. The directory's sync that ends each preparation makes the removals durable too. */
+/* All at once, before the first segment is prepared: a batch written beside one of these would
+ * make two files claim its place. The directory's sync that ends each preparation makes the
+ * removals durable too. */
 static int leftovers_remove(struct weir__keeper *keeper, struct weir__fault *fault)
 {
     struct weir__range misfit;
@@ -467,7 +473,8 @@ static int prepare_by_filling(struct weir__keeper *keeper, struct weir__fault *f
     return result;
 }
 
-/* One piece of the next segment. 1 ready, 0 go on, negative: failed. hurry: somebody waits for it, or the last try failed. */
+/* One piece of the next segment. 1 ready, 0 go on, negative: failed. hurry: somebody waits for
+ * it, or the last try failed. */
 static int prepare_turn(struct weir__keeper *keeper, bool hurry, struct weir__fault *fault)
 {
     if (keeper->config.segment_bytes > WEIR__LSN_MAX - keeper->next_base) {
@@ -487,7 +494,8 @@ static int prepare_turn(struct weir__keeper *keeper, bool hurry, struct weir__fa
         if (!hurry || !recyclable(keeper, &from)) {
             return prepare_by_filling(keeper, fault);
         }
-        /* Renaming a trimmed file is quicker than filling on, and gives the filled part's space back. */
+        /* Renaming a trimmed file is quicker than filling on, and gives the filled part's space
+         * back. */
         weir__prepare_abandon(&keeper->prepare);
     }
     result = prepare_by_adopting(keeper, fault);
@@ -572,7 +580,8 @@ static void space_tell(struct weir__keeper *keeper, int error)
     }
 }
 
-/* Step 4. kicked: somebody woke us. Returns when the next piece is due, WEIR__NEVER if there is none. */
+/* Step 4. kicked: somebody woke us. Returns when the next piece is due, WEIR__NEVER if there is
+ * none. */
 static uint64_t prepare_ahead(struct weir__keeper *keeper, uint64_t now_ns, bool kicked)
 {
     struct weir__keeper_state *const state = &keeper->state;
@@ -582,7 +591,8 @@ static uint64_t prepare_ahead(struct weir__keeper *keeper, uint64_t now_ns, bool
     const bool failing = state->error != 0;
     if (failing) {
         if (kicked && error_passes(state->error)) {
-            /* Somebody may have made room. Not at once, so that many kicks do not become as many tries. */
+            /* Somebody may have made room. Not at once, so that many kicks do not become as many
+             * tries. */
             state->retry_due_ns =
                 weir__min_u64(state->retry_due_ns, now_ns + KEEPER_RETRY_KICKED_NS);
         }
@@ -604,7 +614,8 @@ static uint64_t prepare_ahead(struct weir__keeper *keeper, uint64_t now_ns, bool
         counter_add(&keeper->counters.prefill_unthrottled, 1);
     }
     if (wrote) {
-        /* A late turn is made up for by one chunk at most, so that a pause is not followed by a burst. */
+        /* A late turn is made up for by one chunk at most, so that a pause is not followed by a
+         * burst. */
         const uint64_t pause_ns =
             (uint64_t)WEIR__PREFILL_CHUNK_BYTES * NS_PER_MS / fill_per_ms(keeper);
         const uint64_t from_ns =
@@ -620,7 +631,8 @@ static uint64_t prepare_ahead(struct weir__keeper *keeper, uint64_t now_ns, bool
     }
     state->error = 0;
     if (result == 1) {
-        /* The error stands until a segment is there: who waits for space would only be put off by half of one. */
+        /* The error stands until a segment is there: who waits for space would only be put off
+         * by half of one. */
         space_tell(keeper, 0);
         keeper->config.frontier_moved(keeper->config.ctx);
     }
@@ -633,7 +645,8 @@ static void *keeper_run(void *arg)
 {
     struct weir__keeper *const keeper = arg;
     while (weir__load(&keeper->stop, acquire) == 0) {
-        /* The exchange reads the last kick, so everything done before any kick so far is seen below. */
+        /* The exchange reads the last kick, so everything done before any kick so far is seen
+         * below. */
         const bool kicked = weir__exchange(&keeper->wake, 0u, acq_rel) != 0;
         uint64_t now_ns = weir__now_ns();
         use_sample(keeper, now_ns);
@@ -722,7 +735,8 @@ int weir__keeper_start(struct weir__keeper *keeper)
 
 void weir__keeper_kick(struct weir__keeper *keeper)
 {
-    /* Always an RMW: what we did before is then in the release sequence that the keeper's exchange reads. */
+    /* Always an RMW: what we did before is then in the release sequence that the keeper's
+     * exchange reads. */
     if (weir__exchange(&keeper->wake, 1u, acq_rel) == 0) {
         (void)weir__futex_wake(&keeper->wake, 1);
     }
@@ -758,8 +772,9 @@ int weir__keeper_trim(struct weir__keeper *keeper, weir_lsn before, WEIR__ATOMIC
         return 0;
     }
     uint64_t asked = weir__load(&keeper->trim_asked, relaxed);
-    /* Also where another has asked for more: only our own RMW makes sure that it is taken during this call. The loser finds
-     * what another asked for, or that the keeper has taken it, and tries again: each round somebody else got on. */
+    /* Also where another has asked for more: only our own RMW makes sure that it is taken during
+     * this call. The loser finds what another asked for, or that the keeper has taken it, and
+     * tries again: each round somebody else got on. */
     while (!weir__cas(&keeper->trim_asked, &asked, weir__max_u64(asked, before), release)) {
     }
     const uint64_t ticket = weir__fetch_add(&keeper->trim_tickets, UINT64_C(1), acq_rel) + 1;

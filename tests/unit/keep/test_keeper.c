@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The keeper against real files, with a log that consists of four numbers: what is durable, where the end is, what is
- * pinned, and where slots are opened. Nothing here depends on when something happens, only on whether: waits poll with a
- * bound that a loaded machine does not reach. */
+ * The keeper against real files, with a log that consists of four numbers: what is durable,
+ * where the end is, what is pinned, and where slots are opened. Nothing here depends on when
+ * something happens, only on whether: waits poll with a bound that a loaded machine does not
+ * reach. */
 #include "base/num.h"
 #include "keep/keeper.h"
 #include "port/clock.h"
@@ -45,7 +46,8 @@ struct fixture {
     } space[EVENTS_MAX]; /* guarded by space_count: written before it is raised */
     WEIR__ATOMIC(uint32_t) space_count;
 
-    /* `oldest` and the generation as each write of the control file found them; guarded by writes_seen. */
+    /* `oldest` and the generation as each write of the control file found them; guarded by
+     * writes_seen. */
     uint64_t oldest_seen[EVENTS_MAX];
     WEIR__ATOMIC(uint32_t) writes_seen;
 };
@@ -177,7 +179,8 @@ static int teardown(void **state)
     return 0;
 }
 
-/* A new log with `count` segments prepared, slots being opened in the last of them, and the thread running. */
+/* A new log with `count` segments prepared, slots being opened in the last of them, and the
+ * thread running. */
 static void start_with(struct fixture *f, uint64_t count)
 {
     assert_int_equal(weir__keeper_init(f->keeper, &f->config, NULL), 0);
@@ -206,7 +209,8 @@ static const char *name_at(uint64_t number)
         }                                                                                          \
     } while (0)
 
-/* The keeper has gone through its loop a few times more: whatever it would do by now, it has done. */
+/* The keeper has gone through its loop a few times more: whatever it would do by now, it has
+ * done. */
 static void wait_turns(struct fixture *f)
 {
     for (int i = 0; i < 4; i++) {
@@ -295,7 +299,8 @@ static void prepare_now_that_fails_can_be_made_again(void **state)
     assert_header(f, 0, WEIR__SEGMENT_ZEROED);
 }
 
-/* The frontier stays the asked number of segments ahead of where slots are opened, and no further. */
+/* The frontier stays the asked number of segments ahead of where slots are opened, and no
+ * further. */
 static void frontier_moves_ahead_as_the_log_grows(void **state)
 {
     struct fixture *f = *state;
@@ -455,8 +460,8 @@ static bool has_segment(struct fixture *f, weir_lsn base, weir_lsn end)
     return files_exists(f->path, name);
 }
 
-/* Behind the end: what is due next is adopted, one after another; what does not fit in is removed. What stands before the
- * end is nobody's leftover. */
+/* Behind the end: what is due next is adopted, one after another; what does not fit in is
+ * removed. What stands before the end is nobody's leftover. */
 static void leftovers_are_adopted_or_removed(void **state)
 {
     struct fixture *f = *state;
@@ -499,7 +504,8 @@ static void leftovers_are_adopted_or_removed(void **state)
     assert_true(files_exists(f->path, "notes.txt"));
     assert_int_equal(weir__catalog_count(&f->catalog), 5);
 
-    /* All removals came before the first batch could be written: before the first header's directory sync. */
+    /* All removals came before the first batch could be written: before the first header's
+     * directory sync. */
     const long last_unlink = trace_find(&f->trace, TRACE_UNLINK, "", 0);
     assert_true(last_unlink >= 0);
     const long first_header = trace_find(&f->trace, TRACE_WRITE, name_at(5), 0);
@@ -532,7 +538,8 @@ static void trim_is_in_both_copies_before_oldest_moves(void **state)
     const weir_lsn before = SEGMENT + 12345; /* anywhere */
     assert_int_equal(weir__keeper_trim(f->keeper, before, &f->failed), 0);
     assert_int_equal(weir__load(&f->keeper->oldest, acquire), before);
-    /* Both copies, after an idle promise at most; every one of them while `oldest` had not moved. */
+    /* Both copies, after an idle promise at most; every one of them while `oldest` had not
+     * moved. */
     const uint32_t writes = weir__load(&f->writes_seen, acquire);
     assert_in_range(writes, 2, 3);
     for (uint32_t i = 0; i < writes; i++) {
@@ -552,7 +559,8 @@ static void trim_is_in_both_copies_before_oldest_moves(void **state)
     assert_int_equal(weir__load(&f->keeper->counters.trims, relaxed), 1);
 }
 
-/* A pinned trim returns when what is possible is done; the rest follows when the pin moves, to where was asked. */
+/* A pinned trim returns when what is possible is done; the rest follows when the pin moves, to
+ * where was asked. */
 static void trim_goes_as_far_as_the_pin_and_follows_it(void **state)
 {
     struct fixture *f = *state;
@@ -748,8 +756,8 @@ static void failed_removal_is_tried_again(void **state)
     assert_int_equal(weir__load(&f->failures, acquire), 0);
 }
 
-/* What a recovery would read stays, also one that finds only the older copy of the control file: nothing goes while the
- * checkpoint, the flusher or the lower copy is behind. */
+/* What a recovery would read stays, also one that finds only the older copy of the control file:
+ * nothing goes while the checkpoint, the flusher or the lower copy is behind. */
 static void segments_that_recovery_needs_are_kept(void **state)
 {
     struct fixture *f = *state;
@@ -761,7 +769,8 @@ static void segments_that_recovery_needs_are_kept(void **state)
     wait_turns(f);
     assert_int_equal(weir__load(&f->keeper->counters.segments_removed, relaxed), 0);
 
-    /* The checkpoint is there, but the flusher is not done. Nothing waits for it, so it goes to one copy. */
+    /* The checkpoint is there, but the flusher is not done. Nothing waits for it, so it goes to
+     * one copy. */
     put_checkpoint(f, 2 * SEGMENT);
     wait_turns(f);
     assert_int_equal(weir__load(&f->keeper->counters.segments_removed, relaxed), 0);
@@ -772,7 +781,8 @@ static void segments_that_recovery_needs_are_kept(void **state)
     wait_turns(f);
     assert_int_equal(weir__load(&f->keeper->counters.segments_removed, relaxed), 0);
 
-    /* Both copies have a checkpoint now: the segment that ends where it stands holds the last byte before it, and stays. */
+    /* Both copies have a checkpoint now: the segment that ends where it stands holds the last
+     * byte before it, and stays. */
     put_checkpoint(f, 2 * SEGMENT);
     wait_for(weir__load(&f->keeper->counters.segments_removed, relaxed) == 1);
     wait_turns(f);
@@ -835,7 +845,8 @@ static void lack_of_space_ends_without_a_kick(void **state)
     assert_int_equal(weir__load(&f->keeper->space_error, acquire), 0);
 }
 
-/* The way out of a full disk: a trim frees a segment, which is recycled although a fill was under way. */
+/* The way out of a full disk: a trim frees a segment, which is recycled although a fill was
+ * under way. */
 static void trim_ends_lack_of_space(void **state)
 {
     struct fixture *f = *state;
@@ -854,7 +865,8 @@ static void trim_ends_lack_of_space(void **state)
     assert_false(files_exists(f->path, WEIR__PREPARE_NAME));
 }
 
-/* An error of the device while preparing: told to those at the frontier, tried again with a new file; the log goes on. */
+/* An error of the device while preparing: told to those at the frontier, tried again with a new
+ * file; the log goes on. */
 static void device_error_while_preparing_poisons_nothing(void **state)
 {
     struct fixture *f = *state;
