@@ -42,7 +42,7 @@ struct weir_log {
     WEIR__ATOMIC(uint32_t) fault_state;
     struct weir__fault fault;
     WEIR__ATOMIC(uint32_t)
-        space_low; /* 1 between SPACE_LOW and SPACE_BACK. Keeper only writes; relaxed */
+    space_low; /* 1 between SPACE_LOW and SPACE_BACK. Keeper only writes; relaxed */
     WEIR__ATOMIC(uint64_t) space_wanted; /* as above */
     uint64_t stall_reported_lsn;         /* keeper thread */
 

@@ -377,7 +377,7 @@ static void flusher_failed(void *ctx, const struct weir__fault *fault)
 }
 
 static int start_keeper(struct weir_log *log,
-                        const struct weir__ready *ready,
+                        struct weir__ready *ready,
                         const struct weir__position *start,
                         struct weir__fault *fault)
 {
@@ -396,6 +396,7 @@ static int start_keeper(struct weir_log *log,
     if (code != 0) {
         return weir__fault_set(fault, code, "", UINT64_MAX, UINT64_MAX, "cannot set up the keeper");
     }
+    ready->file = -1; /* the keeper's from here on, also if the next step fails */
     uint64_t need = WEIR__BATCH_HEADER_BYTES + WEIR__UNIT;
     if (ready->range.end - start->lsn < need) {
         code = weir__keeper_prepare_now(&log->keeper, fault);
@@ -511,7 +512,6 @@ static int start(struct weir_log *log,
 {
     int code = start_keeper(log, ready, start_at, fault);
     if (code == 0) {
-        ready->file = -1; /* the keeper's now */
         /* keeper_init copied it; the one that stage and flusher see is the keeper's. */
         const struct weir__ready *current = weir__keeper_ready(&log->keeper, ready->number);
         weir__check(current != NULL);
