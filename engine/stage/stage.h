@@ -52,7 +52,7 @@ struct weir__slot {
     WEIR__ATOMIC(uint64_t) prev_end;
     WEIR__ATOMIC(uint64_t) seq;
     WEIR__ATOMIC(uint32_t)
-        first; /* value of W's units at which this life began: a slot near a segment's end is shorter */
+    first; /* value of W's units at which this life began: a slot near a segment's end is shorter */
     /* When the seal found producers still copying: its time, for the watchdog; 0 otherwise. Relaxed: a hint. */
     WEIR__ATOMIC(uint64_t) straggling_since_ns;
     uint64_t segment_number;
@@ -135,16 +135,16 @@ struct weir__stage {
     WEIR__ATOMIC(uint32_t) shut;     /* 1: no new records */
     WEIR__ATOMIC(uint32_t) failed;   /* 1: poisoned. release/acquire */
     WEIR__ATOMIC(uint32_t)
-        at_frontier;                /* 1: W is closed because the next segment is not prepared */
+    at_frontier;                    /* 1: W is closed because the next segment is not prepared */
     WEIR__ATOMIC(uint32_t) drained; /* 1: the flusher has left */
     WEIR__ATOMIC(uint64_t)
-        sealed_end; /* end LSN of the last batch that was closed. Role holder, release */
+    sealed_end; /* end LSN of the last batch that was closed. Role holder, release */
     WEIR__ATOMIC(uint64_t) oversize_free; /* bit per oversize buffer */
 
     /* level[l]: everything below has reached it. store-release: flusher; load-acquire: anyone. */
     alignas(WEIR__LINE) WEIR__ATOMIC(uint64_t) level[WEIR__LEVELS];
     WEIR__ATOMIC(uint64_t)
-        complete; /* end of the last batch in order that is complete in memory. As level */
+    complete; /* end of the last batch in order that is complete in memory. As level */
 
     struct weir__role role;
     struct weir__stage_counters counters;

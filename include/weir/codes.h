@@ -20,20 +20,28 @@ typedef uint64_t weir_lsn;
 #define WEIR_LSN_OLDEST ((weir_lsn)0)
 
 /* X(name, value, text). The values are part of the ABI: never renumbered, only added to. */
-#define WEIR_ERROR_TABLE(X)                                                                                            \
-    X(WEIR_EFAILED, -10001, "the log is poisoned by an earlier write or sync error; close and reopen it")              \
-    X(WEIR_ECORRUPT, -10002, "bytes below a promised position do not verify")                                          \
-    X(WEIR_EFORMAT, -10003, "not a weir log, or one of a version or feature that this build does not know")            \
-    X(WEIR_EPASSED, -10004, "the position was trimmed away")                                                           \
-    X(WEIR_EEPOCH, -10005, "the log was cut below this position and a later epoch has begun")                          \
-    X(WEIR_ESHUTDOWN, -10006, "the log is shutting down")                                                              \
-    X(WEIR_EFORKED, -10007, "the handle belongs to the parent of this process; a forked child must open its own")      \
-    X(WEIR_ETOOBIG, -10008, "the record or group is larger than record_bytes_max or a segment allows")                 \
-    X(WEIR_EREADONLY, -10009, "the log was opened read-only")                                                          \
-    X(WEIR_ESTALLED, -10010, "a reservation stayed open beyond stall_limit_ns")                                        \
-    X(WEIR_EEND, -10011, "no record here yet")                                                                         \
-    X(WEIR_EUNREADABLE, -10012, "the device could not read a block that the log needs")                                \
-    X(WEIR_EEXISTS, -10013, "the target already holds a log")                                                          \
+#define WEIR_ERROR_TABLE(X)                                                                        \
+    X(WEIR_EFAILED,                                                                                \
+      -10001,                                                                                      \
+      "the log is poisoned by an earlier write or sync error; close and reopen it")                \
+    X(WEIR_ECORRUPT, -10002, "bytes below a promised position do not verify")                      \
+    X(WEIR_EFORMAT,                                                                                \
+      -10003,                                                                                      \
+      "not a weir log, or one of a version or feature that this build does not know")              \
+    X(WEIR_EPASSED, -10004, "the position was trimmed away")                                       \
+    X(WEIR_EEPOCH, -10005, "the log was cut below this position and a later epoch has begun")      \
+    X(WEIR_ESHUTDOWN, -10006, "the log is shutting down")                                          \
+    X(WEIR_EFORKED,                                                                                \
+      -10007,                                                                                      \
+      "the handle belongs to the parent of this process; a forked child must open its own")        \
+    X(WEIR_ETOOBIG,                                                                                \
+      -10008,                                                                                      \
+      "the record or group is larger than record_bytes_max or a segment allows")                   \
+    X(WEIR_EREADONLY, -10009, "the log was opened read-only")                                      \
+    X(WEIR_ESTALLED, -10010, "a reservation stayed open beyond stall_limit_ns")                    \
+    X(WEIR_EEND, -10011, "no record here yet")                                                     \
+    X(WEIR_EUNREADABLE, -10012, "the device could not read a block that the log needs")            \
+    X(WEIR_EEXISTS, -10013, "the target already holds a log")                                      \
     X(WEIR_ENOLOG, -10014, "the directory holds no log")
 
 enum weir_code {

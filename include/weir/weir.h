@@ -68,16 +68,18 @@ WEIR_API const char *weir_version(void);
 
 /* How batches are made durable. See ARCHITECTURE.md, "Four ways". */
 enum weir_io {
-    WEIR_IO_AUTO = 0, /* by what the directory and the kernel offer, and by what is pending at each submission */
-    WEIR_IO_CHAIN,    /* io_uring: write linked to fdatasync */
-    WEIR_IO_DSYNC,    /* io_uring: one write with RWF_DSYNC */
-    WEIR_IO_POSIX,    /* no io_uring: pwritev2(RWF_DSYNC) by the flusher */
+    WEIR_IO_AUTO =
+        0, /* by what the directory and the kernel offer, and by what is pending at each submission */
+    WEIR_IO_CHAIN, /* io_uring: write linked to fdatasync */
+    WEIR_IO_DSYNC, /* io_uring: one write with RWF_DSYNC */
+    WEIR_IO_POSIX, /* no io_uring: pwritev2(RWF_DSYNC) by the flusher */
 };
 
 /* What a record has survived. */
 enum weir_level {
     WEIR_DURABLE = 0, /* power cut. The default of everything */
-    WEIR_WRITTEN = 1, /* kill of the process: the kernel has it. With WEIR_IO_DSYNC and WEIR_IO_POSIX this comes with durable */
+    WEIR_WRITTEN =
+        1, /* kill of the process: the kernel has it. With WEIR_IO_DSYNC and WEIR_IO_POSIX this comes with durable */
     WEIR_APPENDED = 2 /* nothing yet: it has its place in the order */
 };
 
@@ -107,24 +109,30 @@ struct weir_memory_hooks {
 struct weir_options {
     size_t struct_bytes; /* sizeof(struct weir_options); set by WEIR_OPTIONS_INIT */
     enum weir_io io;
-    bool read_only;      /* open a log, live or not, for cursors only; takes no lock, writes nothing */
-    bool must_exist;     /* do not create: WEIR_ENOLOG if there is no log */
-    bool buffered;       /* do not use O_DIRECT even where the file system takes it */
-    bool no_huge_pages;  /* reserved for tests of the fallback */
-    uint64_t segment_bytes;    /* of segments to come; multiple of the block. 0 = 64 MiB (an existing log: as it is) */
-    uint32_t block_bytes;      /* at creation only. 0 = 4096, or more if the device's direct I/O needs it */
-    uint32_t slot_bytes;       /* buffer in which a batch is gathered. 0 = 1 MiB; 4 KiB..16 MiB, multiple of the block */
-    uint32_t slots;            /* 0 = 8; 2..512. Memory: slots * slot_bytes */
-    uint32_t record_bytes_max; /* largest record or group. 0 = 16 MiB; at most a segment less its headers */
+    bool read_only;  /* open a log, live or not, for cursors only; takes no lock, writes nothing */
+    bool must_exist; /* do not create: WEIR_ENOLOG if there is no log */
+    bool buffered;   /* do not use O_DIRECT even where the file system takes it */
+    bool no_huge_pages; /* reserved for tests of the fallback */
+    uint64_t
+        segment_bytes; /* of segments to come; multiple of the block. 0 = 64 MiB (an existing log: as it is) */
+    uint32_t
+        block_bytes; /* at creation only. 0 = 4096, or more if the device's direct I/O needs it */
+    uint32_t
+        slot_bytes; /* buffer in which a batch is gathered. 0 = 1 MiB; 4 KiB..16 MiB, multiple of the block */
+    uint32_t slots; /* 0 = 8; 2..512. Memory: slots * slot_bytes */
+    uint32_t
+        record_bytes_max; /* largest record or group. 0 = 16 MiB; at most a segment less its headers */
     uint32_t oversize_buffers; /* for records and groups beyond a slot. 0 = 1; 1..64; more wait */
     uint32_t max_inflight;     /* writes or chains under way at once. 0 = 8; 1..256 */
     uint32_t spare_segments;   /* prepared ahead of need. 0 = 1; 1..16 */
     uint32_t recycle_segments; /* trimmed segments kept for recycling; more are removed. 0 = 16 */
-    uint64_t lock_timeout_ns;  /* to wait for a dying writer's last writes. 0 = 2 s; UINT64_MAX = do not wait */
-    uint64_t stall_warn_ns;    /* 0 = 1 s */
-    uint64_t stall_limit_ns;   /* beyond it the log is poisoned with WEIR_ESTALLED. 0 = never */
-    weir_lsn first_lsn;        /* at creation only: where the LSNs begin, multiple of the block. 0 = 0 */
-    const struct weir_memory_hooks *memory; /* borrowed until close. NULL = jemalloc if the process has it, else malloc */
+    uint64_t
+        lock_timeout_ns; /* to wait for a dying writer's last writes. 0 = 2 s; UINT64_MAX = do not wait */
+    uint64_t stall_warn_ns;  /* 0 = 1 s */
+    uint64_t stall_limit_ns; /* beyond it the log is poisoned with WEIR_ESTALLED. 0 = never */
+    weir_lsn first_lsn; /* at creation only: where the LSNs begin, multiple of the block. 0 = 0 */
+    const struct weir_memory_hooks
+        *memory; /* borrowed until close. NULL = jemalloc if the process has it, else malloc */
     /* Called from the flusher, the keeper and from weir_open; must not call weir on the same log; must be quick. */
     void (*on_event)(void *ctx, const struct weir_event *event);
     void *event_ctx;
@@ -132,7 +140,10 @@ struct weir_options {
     void (*on_progress)(void *ctx, uint64_t done, uint64_t total);
     void *progress_ctx;
 };
-#define WEIR_OPTIONS_INIT {.struct_bytes = sizeof(struct weir_options)}
+#define WEIR_OPTIONS_INIT                                                                          \
+    {                                                                                              \
+        .struct_bytes = sizeof(struct weir_options)                                                \
+    }
 
 /* Upper bound of the memory that a log with these options allocates, without cursors, in bytes. NULL = defaults.
  *   slots * slot_bytes + oversize_buffers * (record_bytes_max + block) + prefill chunk + rings and tables
@@ -158,19 +169,21 @@ enum weir_verdict {
 /* What the scan of a log found. */
 struct weir_report {
     enum weir_verdict verdict;
-    weir_lsn oldest_lsn;     /* first position that is still there */
-    weir_lsn end_lsn;        /* behind the last batch that verifies */
-    weir_lsn promise_lsn;    /* the highest promise seen anywhere */
-    weir_lsn scan_from_lsn;  /* where the scan began: the checkpoint, or the oldest LSN for weir_verify */
-    uint64_t epoch;          /* newest */
+    weir_lsn oldest_lsn;  /* first position that is still there */
+    weir_lsn end_lsn;     /* behind the last batch that verifies */
+    weir_lsn promise_lsn; /* the highest promise seen anywhere */
+    weir_lsn
+        scan_from_lsn; /* where the scan began: the checkpoint, or the oldest LSN for weir_verify */
+    uint64_t epoch;    /* newest */
     uint64_t log_id;
-    uint64_t records;        /* scanned */
+    uint64_t records; /* scanned */
     uint64_t batches;
     uint64_t bytes_scanned;
-    uint64_t bytes_cut;      /* torn: extent of the bytes behind end_lsn that were not zero */
-    uint64_t segments;       /* files of the log, prepared ones not counted */
-    weir_lsn bad_lsn;        /* corrupt, unreadable: the position that does not verify; else UINT64_MAX */
-    weir_lsn evidence_lsn;   /* where the deciding evidence stands (a later batch, a promise); else UINT64_MAX */
+    uint64_t bytes_cut; /* torn: extent of the bytes behind end_lsn that were not zero */
+    uint64_t segments;  /* files of the log, prepared ones not counted */
+    weir_lsn bad_lsn; /* corrupt, unreadable: the position that does not verify; else UINT64_MAX */
+    weir_lsn
+        evidence_lsn; /* where the deciding evidence stands (a later batch, a promise); else UINT64_MAX */
     bool writer_live;        /* another process has it open for appending */
     struct weir_error error; /* corrupt, unreadable: file, offset, LSN */
     char why[256];           /* one sentence: why the log ends here */
@@ -216,12 +229,12 @@ WEIR_API void weir_log_report(struct weir_log *log, struct weir_report *report_o
 
 struct weir_log_info {
     enum weir_io io_asked;
-    enum weir_io io_used;      /* AUTO with the ring, or POSIX where the ring was refused */
-    bool io_uring;             /* a ring is in use */
-    bool direct;               /* O_DIRECT */
+    enum weir_io io_used; /* AUTO with the ring, or POSIX where the ring was refused */
+    bool io_uring;        /* a ring is in use */
+    bool direct;          /* O_DIRECT */
     bool buffers_registered;
-    bool huge_pages;           /* asked for */
-    bool lock_in_ring;         /* the lock outlives the ring's writes */
+    bool huge_pages;   /* asked for */
+    bool lock_in_ring; /* the lock outlives the ring's writes */
     uint32_t block_bytes;
     uint32_t slot_bytes;
     uint32_t slots;
@@ -230,12 +243,12 @@ struct weir_log_info {
     uint64_t segment_bytes;
     uint64_t epoch;
     uint64_t log_id;
-    uint64_t sync_ns;          /* of a small durable write, measured at opening */
-    int fua;                   /* 1, 0, -1 unknown */
-    char memory_source[16];    /* "host", "jemalloc", "malloc" */
-    char crc32c[16];           /* form in use */
+    uint64_t sync_ns;       /* of a small durable write, measured at opening */
+    int fua;                /* 1, 0, -1 unknown */
+    char memory_source[16]; /* "host", "jemalloc", "malloc" */
+    char crc32c[16];        /* form in use */
     char fs_name[24];
-    char io_reason[256];       /* why io_used is what it is */
+    char io_reason[256]; /* why io_used is what it is */
 };
 WEIR_API void weir_log_describe(struct weir_log *log, struct weir_log_info *info_out);
 
@@ -261,7 +274,8 @@ struct weir_record {
 /* Appends one record. Same as weir_append_group with one record of one piece and WEIR_FOREVER.
  * lsn_out      [out] may be NULL
  * Return, Threads, ... as weir_append_group */
-WEIR_API int weir_append(struct weir_log *log, const void *data, size_t bytes, uint64_t tag, weir_lsn *lsn_out);
+WEIR_API int
+weir_append(struct weir_log *log, const void *data, size_t bytes, uint64_t tag, weir_lsn *lsn_out);
 
 /* Appends one record gathered from pieces. As weir_append. */
 WEIR_API int weir_appendv(struct weir_log *log,
@@ -306,7 +320,8 @@ WEIR_API int weir_append_wait(struct weir_log *log,
  * Return       0 | -ETIMEDOUT (-EAGAIN for WEIR_TRY) | WEIR_EFAILED fate unknown until reopened | WEIR_ESHUTDOWN the log has drained
  *              and will never get there
  * Ordering     at 0 every lower LSN has reached the level too */
-WEIR_API int weir_wait(struct weir_log *log, weir_lsn lsn, enum weir_level level, int64_t timeout_ns);
+WEIR_API int
+weir_wait(struct weir_log *log, weir_lsn lsn, enum weir_level level, int64_t timeout_ns);
 
 /* Makes everything durable that was appended before the call (by this thread, or seen by it to have returned).
  * Return       0 | -ETIMEDOUT | WEIR_EFAILED. Progress: sleeps */
@@ -364,7 +379,8 @@ WEIR_API int weir_cursor_open(struct weir_log *log,
  *              WEIR_ECORRUPT, WEIR_EUNREADABLE: weir_cursor_error says where | WEIR_EEPOCH the log was cut below this
  *              position. After an error the position is unchanged
  * Progress     reads; sleeps up to timeout_ns */
-WEIR_API int weir_cursor_next(struct weir_cursor *cursor, int64_t timeout_ns, struct weir_entry *entry_out);
+WEIR_API int
+weir_cursor_next(struct weir_cursor *cursor, int64_t timeout_ns, struct weir_entry *entry_out);
 
 /* Where the next record will be looked for. */
 WEIR_API weir_lsn weir_cursor_lsn(struct weir_cursor *cursor);
@@ -384,7 +400,7 @@ struct weir_batch_info {
     uint32_t records;
     uint32_t bytes;
     uint32_t chain;
-    weir_lsn segment_lsn;     /* base of its segment */
+    weir_lsn segment_lsn; /* base of its segment */
     weir_lsn segment_end_lsn;
 };
 /* Return 0, WEIR_EEND before the first record. */
@@ -395,55 +411,56 @@ WEIR_API int weir_cursor_batch(struct weir_cursor *cursor, struct weir_batch_inf
  * ------------------------------------------------------------------------------------------------------------- */
 
 /* X(name, what). All count from opening and never fall, but for the ones named "now". */
-#define WEIR_STATS_TABLE(X)                                                                                            \
-    X(appends, "records whose batch was taken by the flusher")                                                         \
-    X(frame_bytes, "bytes of their frames: 24 of header each, payload, padding")                                          \
-    X(padding_bytes, "zeros between the frames' end and the block's")                                                  \
-    X(header_bytes, "batch headers")                                                                                   \
-    X(batches, "batches written")                                                                                      \
-    X(batches_durable, "batches acknowledged")                                                                         \
-    X(batches_sealed_full, "slots closed by a record that did not fit")                                                \
-    X(batches_sealed_idle, "slots closed by the flusher")                                                              \
-    X(batches_oversize, "batches of one record or group beyond a slot")                                                \
-    X(writes, "write operations submitted")                                                                            \
-    X(writes_short, "of these came back short and were continued")                                                     \
-    X(write_bytes, "bytes written to segments by the flusher")                                                         \
-    X(syncs, "operations that ask the device for durability: fdatasync, RWF_DSYNC writes")                             \
-    X(chains, "write+fsync chains submitted to the ring")                                                              \
-    X(covering_syncs, "fsyncs that covered more than one write")                                                       \
-    X(submits, "submissions to the ring")                                                                              \
-    X(inflight_max, "most operations under way at once")                                                               \
-    X(flusher_sleeps, "times the flusher slept")                                                                       \
-    X(flusher_wakes, "times a producer woke it")                                                                       \
-    X(ack_wakes, "wake-up calls for waiters")                                                                          \
-    X(waits_durable, "calls that slept for durability")                                                                \
-    X(waits_written, "calls that slept for the written level")                                                         \
-    X(stalls_slot, "calls that slept because every slot was full or a slot was changing")                              \
-    X(stalls_oversize, "calls that slept for an oversize buffer")                                                      \
-    X(stalls_segment, "times the next segment was not ready")                                                          \
-    X(stalls_straggler, "sealed slots that had to wait for a producer still copying")                                  \
-    X(refused_again, "appends refused with -EAGAIN")                                                                   \
-    X(refused_timeout, "appends refused with -ETIMEDOUT")                                                              \
-    X(refused_space, "appends refused with -ENOSPC")                                                                   \
-    X(rotations, "segments entered")                                                                                   \
-    X(segments_prefilled, "segments made by writing zeros")                                                            \
-    X(segments_recycled, "segments made from trimmed ones")                                                            \
-    X(segments_removed, "trimmed segments removed")                                                                    \
-    X(prefill_bytes, "zeros written")                                                                                  \
-    X(prefill_unthrottled, "chunks of zeros written at full speed because appenders would have waited")                \
-    X(control_writes, "copies of the control file written")                                                            \
-    X(checkpoints, "checkpoints written")                                                                              \
-    X(trims, "trims made durable")                                                                                     \
-    X(cursor_records, "records given out by cursors")                                                                  \
-    X(cursor_bytes, "payload bytes of those")                                                                          \
-    X(cursor_slot_batches, "batches that cursors read from memory")                                                    \
-    X(cursor_reads, "reads from files by cursors")                                                                     \
-    X(cursor_read_bytes, "bytes of those")                                                                             \
-    X(memory_bytes, "now: allocated through the log's seam")                                                           \
-    X(memory_bytes_peak, "the highest of that")                                                                        \
-    X(slots_free, "now")                                                                                               \
-    X(inflight, "now: operations under way")                                                                           \
-    X(pending_bytes, "now: end LSN less durable LSN")                                                                  \
+#define WEIR_STATS_TABLE(X)                                                                        \
+    X(appends, "records whose batch was taken by the flusher")                                     \
+    X(frame_bytes, "bytes of their frames: 24 of header each, payload, padding")                   \
+    X(padding_bytes, "zeros between the frames' end and the block's")                              \
+    X(header_bytes, "batch headers")                                                               \
+    X(batches, "batches written")                                                                  \
+    X(batches_durable, "batches acknowledged")                                                     \
+    X(batches_sealed_full, "slots closed by a record that did not fit")                            \
+    X(batches_sealed_idle, "slots closed by the flusher")                                          \
+    X(batches_oversize, "batches of one record or group beyond a slot")                            \
+    X(writes, "write operations submitted")                                                        \
+    X(writes_short, "of these came back short and were continued")                                 \
+    X(write_bytes, "bytes written to segments by the flusher")                                     \
+    X(syncs, "operations that ask the device for durability: fdatasync, RWF_DSYNC writes")         \
+    X(chains, "write+fsync chains submitted to the ring")                                          \
+    X(covering_syncs, "fsyncs that covered more than one write")                                   \
+    X(submits, "submissions to the ring")                                                          \
+    X(inflight_max, "most operations under way at once")                                           \
+    X(flusher_sleeps, "times the flusher slept")                                                   \
+    X(flusher_wakes, "times a producer woke it")                                                   \
+    X(ack_wakes, "wake-up calls for waiters")                                                      \
+    X(waits_durable, "calls that slept for durability")                                            \
+    X(waits_written, "calls that slept for the written level")                                     \
+    X(stalls_slot, "calls that slept because every slot was full or a slot was changing")          \
+    X(stalls_oversize, "calls that slept for an oversize buffer")                                  \
+    X(stalls_segment, "times the next segment was not ready")                                      \
+    X(stalls_straggler, "sealed slots that had to wait for a producer still copying")              \
+    X(refused_again, "appends refused with -EAGAIN")                                               \
+    X(refused_timeout, "appends refused with -ETIMEDOUT")                                          \
+    X(refused_space, "appends refused with -ENOSPC")                                               \
+    X(rotations, "segments entered")                                                               \
+    X(segments_prefilled, "segments made by writing zeros")                                        \
+    X(segments_recycled, "segments made from trimmed ones")                                        \
+    X(segments_removed, "trimmed segments removed")                                                \
+    X(prefill_bytes, "zeros written")                                                              \
+    X(prefill_unthrottled,                                                                         \
+      "chunks of zeros written at full speed because appenders would have waited")                 \
+    X(control_writes, "copies of the control file written")                                        \
+    X(checkpoints, "checkpoints written")                                                          \
+    X(trims, "trims made durable")                                                                 \
+    X(cursor_records, "records given out by cursors")                                              \
+    X(cursor_bytes, "payload bytes of those")                                                      \
+    X(cursor_slot_batches, "batches that cursors read from memory")                                \
+    X(cursor_reads, "reads from files by cursors")                                                 \
+    X(cursor_read_bytes, "bytes of those")                                                         \
+    X(memory_bytes, "now: allocated through the log's seam")                                       \
+    X(memory_bytes_peak, "the highest of that")                                                    \
+    X(slots_free, "now")                                                                           \
+    X(inflight, "now: operations under way")                                                       \
+    X(pending_bytes, "now: end LSN less durable LSN")                                              \
     X(disk_bytes, "now: bytes of all segment files, prepared and kept ones included")
 
 struct weir_stats {
@@ -477,15 +494,18 @@ struct weir_place {
     uint64_t offset;
     weir_lsn segment_lsn;
     weir_lsn segment_end_lsn;
-    bool in_batch;               /* inside a batch that verifies; batch holds its header */
+    bool in_batch; /* inside a batch that verifies; batch holds its header */
     struct weir_batch_info batch;
-    bool in_record;              /* inside, or at the start of, a record of it */
+    bool in_record; /* inside, or at the start of, a record of it */
     weir_lsn record_lsn;
     uint64_t record_bytes;
     uint64_t record_tag;
-    char what[256];              /* one sentence */
+    char what[256]; /* one sentence */
 };
-WEIR_API int weir_locate(const char *dir, weir_lsn lsn, struct weir_place *place_out, struct weir_error *error_out);
+WEIR_API int weir_locate(const char *dir,
+                         weir_lsn lsn,
+                         struct weir_place *place_out,
+                         struct weir_error *error_out);
 
 struct weir_gap {
     weir_lsn from_lsn;
@@ -531,7 +551,7 @@ WEIR_API int weir_copy(const char *dir,
 struct weir_probe {
     char kernel[64];
     bool io_uring;
-    int io_uring_code;         /* negative errno that refused it */
+    int io_uring_code; /* negative errno that refused it */
     char io_uring_reason[160];
     char io_uring_opcodes[128]; /* those the engine uses, and whether each is there */
     char fs_name[24];
@@ -543,17 +563,19 @@ struct weir_probe {
     int fua;
     int write_cache;
     uint64_t free_bytes;
-    uint64_t memlock_bytes;    /* RLIMIT_MEMLOCK, UINT64_MAX = unlimited */
+    uint64_t memlock_bytes; /* RLIMIT_MEMLOCK, UINT64_MAX = unlimited */
     char memory_source[16];
     char crc32c[16];
-    uint64_t sync_ns_p50;      /* one 4 KiB durable write, the way `auto` would */
+    uint64_t sync_ns_p50; /* one 4 KiB durable write, the way `auto` would */
     uint64_t sync_ns_p99;
-    uint64_t chain_ns_p50;     /* the same as a linked chain on the ring; 0 without a ring */
-    bool sync_implausible;     /* too fast for a device that really persists (below 15 us and a volatile cache) */
-    enum weir_io io_auto;      /* what `auto` comes down to here */
+    uint64_t chain_ns_p50; /* the same as a linked chain on the ring; 0 without a ring */
+    bool
+        sync_implausible; /* too fast for a device that really persists (below 15 us and a volatile cache) */
+    enum weir_io io_auto; /* what `auto` comes down to here */
     char io_auto_reason[256];
 };
-WEIR_API int weir_probe(const char *dir, struct weir_probe *probe_out, struct weir_error *error_out);
+WEIR_API int
+weir_probe(const char *dir, struct weir_probe *probe_out, struct weir_error *error_out);
 
 #ifdef __cplusplus
 }
