@@ -28,6 +28,8 @@
 #define SCAN_PROGRESS_BYTES ((uint64_t)4 << 20)
 /* An epoch beyond this is not an epoch but bytes that look like one; the opener counts on from the largest. */
 #define SCAN_EPOCH_MAX ((uint64_t)1 << 62)
+/* What the window holds by default: four chunks of 1 MiB. */
+#define SCAN_WINDOW_BYTES ((uint64_t)4 << 20)
 #define SCAN_NONE SIZE_MAX
 
 /* What the steps below return, as int; negative: the scan itself failed. */
@@ -1202,6 +1204,20 @@ static void scan_finish(struct scan *scan)
     }
 }
 
+/* A small log does not need large chunks. */
+static int scan_window_open(struct scan *scan)
+{
+    struct weir__window_config config = {.dir = scan->dir};
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < scan->count && bytes < SCAN_WINDOW_BYTES; i++) {
+        bytes += weir__min_u64(scan->ranges[i].end - scan->ranges[i].base, SCAN_WINDOW_BYTES);
+    }
+    if (bytes < SCAN_WINDOW_BYTES) {
+        config.chunk_bytes = (size_t)(bytes / 4 + 1); /* rounded up to what the window likes */
+    }
+    return weir__window_open(&config, &scan->window);
+}
+
 int weir__scan(const struct weir__scan_config *config,
                struct weir__scan_result *result_out,
                struct weir__fault *fault)
@@ -1228,11 +1244,10 @@ int weir__scan(const struct weir__scan_config *config,
         .index = SCAN_NONE,
         .number = WEIR__SEGMENT_NONE,
     };
-    const struct weir__window_config window_config = {.dir = config->dir};
     int result = scan_list(&scan);
     if (result == 0) {
         scan.block = weir__mem_alloc(config->dir->mem, scan.block_bytes, 8);
-        result = scan.block == NULL ? -ENOMEM : weir__window_open(&window_config, &scan.window);
+        result = scan.block == NULL ? -ENOMEM : scan_window_open(&scan);
     }
     if (result == 0) {
         /* A cached page is no evidence of what the disk holds. */
