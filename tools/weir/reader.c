@@ -4,7 +4,6 @@
  * nobody writes, everything that verifies, because that is what the next opening will keep. */
 #include "reader.h"
 
-#include "progress.h"
 #include "text.h"
 
 #include <string.h>
@@ -27,15 +26,15 @@ int reader_open(struct reader *reader)
 {
     struct weir_options options = WEIR_OPTIONS_INIT;
     struct weir_error error = text_no_error();
-    struct progress progress;
 
-    progress_begin(&progress, "scan");
+    progress_begin(&reader->progress, "scan");
     options.read_only = true;
     options.must_exist = true;
     options.on_progress = progress_show;
-    options.progress_ctx = &progress;
+    options.progress_ctx = &reader->progress;
     int rc = weir_open(reader->dir, &options, &reader->log, &error);
-    progress_end(&progress);
+    progress_end(&reader->progress);
+    reader->progress.terminal = false;
     if (rc != 0) {
         text_failure(reader->verb, reader->dir, rc, &error);
         return rc;

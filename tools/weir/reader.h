@@ -4,6 +4,8 @@
 #ifndef WEIR_TOOL_READER_H
 #define WEIR_TOOL_READER_H
 
+#include "progress.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 #include <weir/weir.h>
@@ -18,6 +20,8 @@ struct reader {
     bool level_given;
     bool follow;
 
+    struct progress
+        progress; /* of the scan: the log may scan again later, and then draws nothing */
     struct weir_log *log;
     struct weir_cursor *cursor;
     uint64_t given;
