@@ -119,7 +119,7 @@ static void result_print(const struct bench_options *options,
            text_bytes(options->size).chars,
            wait_words[options->wait],
            options->async ? ", async" : "");
-    printf("io             %s: %s\n", text_io(info->io_used), info->io_reason);
+    printf("io             %s\n", info->io_reason);
     printf("seconds        %.3f, after %.3f of warm-up\n",
            result->seconds,
            result->warm_up_seconds);

@@ -341,10 +341,7 @@ report_print(const struct ingest_options *options, const struct ingest_report *r
     histogram_print_us(&report->latency, to);
     fprintf(to, "batches            %s\n", text_count(report->stats.batches).chars);
     fprintf(to, "stalls             %s\n", text_count(stalls_of(&report->stats)).chars);
-    fprintf(to,
-            "io                 %s: %s\n",
-            text_io(report->info.io_used),
-            report->info.io_reason);
+    fprintf(to, "io                 %s\n", report->info.io_reason);
     fprintf(to, "durable LSN        %s\n", text_lsn(report->durable_lsn).chars);
 }
 
