@@ -1,0 +1,287 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# The weir command from outside: help, complaints, exit codes, and what programs read. WEIR is the command.
+set -euo pipefail
+
+: "${WEIR:?the path of the weir command}"
+work=$(mktemp -d "${TMPDIR:-/tmp}/weir-cli.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+
+fail() {
+    echo "FAIL: $*" >&2
+    exit 1
+}
+
+# status EXPECTED COMMAND...: runs it, output to out and err, and looks at its exit status.
+status() {
+    local expected=$1 got=0
+    shift
+    "$@" >out 2>err </dev/null || got=$?
+    if [ "$got" -ne "$expected" ]; then
+        cat out err >&2
+        fail "exit status $got, not $expected: $*"
+    fi
+}
+
+said() {
+    grep -qF -- "$2" "$1" || { cat "$1" >&2; fail "$1 does not say: $2"; }
+}
+
+# is_json FILE: one object per line. Without python3 there is nothing to judge with.
+is_json() {
+    if ! command -v python3 >/dev/null; then
+        echo "note: no python3, $1 not parsed"
+        return 0
+    fi
+    python3 -c '
+import json, sys
+lines = open(sys.argv[1]).read().splitlines()
+assert lines, "nothing printed"
+for line in lines:
+    assert isinstance(json.loads(line), dict), line
+' "$1" || { cat "$1" >&2; fail "$1 is not JSON"; }
+}
+
+verbs="ingest cat dump verify explain salvage copy trim doctor bench"
+
+# ---- help and version
+status 0 "$WEIR" --help
+for verb in $verbs; do
+    said out "$verb"
+done
+for verb in $verbs; do
+    status 0 "$WEIR" "$verb" --help
+    for word in "usage: weir $verb" "options:" "exit codes:" "  64  " "example:"; do
+        said out "$word"
+    done
+    # Help wins over whatever stands before it, and touches nothing.
+    status 0 "$WEIR" "$verb" never-made --help
+    [ ! -e never-made ] || fail "weir $verb never-made --help made a directory"
+done
+status 0 "$WEIR" --version
+grep -Eq '^weir [0-9]+\.[0-9]+\.[0-9]+ \(library [0-9]+\.[0-9]+\.[0-9]+\)$' out || fail "--version: $(cat out)"
+
+# ---- complaints name what is wrong, and exit 64
+status 64 "$WEIR"
+status 64 "$WEIR" frobnicate
+said err frobnicate
+status 64 "$WEIR" --frobnicate
+said err --frobnicate
+for verb in $verbs; do
+    status 64 "$WEIR" "$verb" --frobnicate
+    said err "--frobnicate"
+    [ -s out ] && fail "weir $verb complains on standard output"
+done
+complains() {
+    local word=$1
+    shift
+    status 64 "$WEIR" "$@"
+    said err "$word"
+    [ ! -e log ] || fail "made a log: $*"
+}
+complains "--producers" ingest --producers 0 log
+complains "--producers" ingest --producers many log
+complains "--producers" ingest --producers -1 log
+complains "--producers" ingest log --producers
+complains "--wait" ingest --wait perhaps log
+complains "--wait" ingest --wait= log
+complains "--io" ingest --io=magic log
+complains "--json" ingest --json=yes log
+complains "--acks" ingest --acks 97 log
+complains "--zero" ingest --zero --length-prefixed log
+complains "--tag" ingest --tag blue log
+complains "--segment" ingest --segment 64Q log
+complains "DIR" ingest
+complains "three" ingest log two three
+complains "--from" cat --from here log
+complains "--from" cat --from -1 log
+complains "--format" cat --format xml log
+complains "--zero" cat --format json --zero log
+complains "nowhere" explain log nowhere
+complains "--to" salvage log
+complains "--before" trim log
+complains "--before" trim log --before 0xq
+complains "NEW" copy log
+complains "--dir" bench
+complains "--seconds" bench --dir log --seconds 0
+complains "--async" bench --dir log --async --wait none
+
+# ---- a directory without a log
+status 1 "$WEIR" cat none
+said err "weir cat: none: "
+said err WEIR_ENOLOG
+status 1 "$WEIR" dump none
+status 1 "$WEIR" explain none
+status 1 "$WEIR" trim none --before 1
+status 1 "$WEIR" copy none other
+status 1 "$WEIR" salvage none --to other
+status 3 "$WEIR" verify none
+[ ! -e none ] || fail "reading made a directory"
+status 1 "$WEIR" ingest log no-such-file
+said err no-such-file
+[ ! -e log ] || fail "a missing input made a log"
+
+# ---- a log of 1,000 records
+seq 1000 >lines
+"$WEIR" ingest --producers 3 --tag line log lines >out || fail "ingest"
+for word in "records " "1,000" "durable records/s" "p99.9" "stalls"; do
+    said out "$word"
+done
+"$WEIR" ingest --json log lines >out || fail "ingest --json"
+is_json out
+said out '"records":1000,'
+[ "$(wc -l <out)" -eq 1 ] || fail "ingest --json prints more than a line"
+
+status 0 "$WEIR" verify log
+said out "clean"
+said out "2,000"
+status 0 "$WEIR" verify --json log
+is_json out
+said out '"verdict":"clean"'
+said out '"records":2000,'
+end_lsn=$(sed -E 's/.*"end_lsn":([0-9]+).*/\1/' out)
+
+status 0 "$WEIR" explain log
+said out "at the end: LSN $end_lsn"
+status 0 "$WEIR" explain --json log
+is_json out
+
+# ---- from, to, count
+"$WEIR" cat --format json log >all
+is_json all
+[ "$(wc -l <all)" -eq 2000 ] || fail "cat shows $(wc -l <all) records"
+lsn_of() {
+    sed -n "${1}p" all | sed -E 's/^\{"lsn":([0-9]+),.*/\1/'
+}
+third=$(lsn_of 3)
+sixth=$(lsn_of 6)
+"$WEIR" cat --format json --from "$third" --to "$sixth" log | cmp - <(sed -n 3,5p all) || fail "--from --to"
+"$WEIR" cat --format json --from "$((third + 1))" --count 2 log | cmp - <(sed -n 4,5p all) || fail "--count"
+"$WEIR" cat --format json --from "$(printf '0x%x' "$third")" --count 1 log | cmp - <(sed -n 3p all) || fail "0x"
+[ -z "$("$WEIR" cat --count 0 log)" ] || fail "--count 0"
+[ -z "$("$WEIR" cat --from "$end_lsn" log)" ] || fail "--from the end"
+
+status 0 "$WEIR" explain log "$third"
+said out "record   LSN $third"
+status 0 "$WEIR" explain --json log "$((third + 1))"
+is_json out
+said out "\"record\":{\"lsn\":$third,"
+
+# ---- dump
+"$WEIR" dump --count 3 log >out
+said out "segment 0000000000000000-"
+said out "batch LSN "
+[ "$(grep -c '^    record LSN ' out)" -eq 3 ] || fail "dump --count 3"
+"$WEIR" dump --json --payload --count 1 --from "$third" log >out
+is_json out
+payload=$("$WEIR" cat --from "$third" --count 1 log | tr -d '\n' | od -An -tx1 | tr -d ' \n')
+said out "\"payload_hex\":\"$payload\""
+"$WEIR" dump --json log >out
+[ "$(grep -c '"kind":"record"' out)" -eq 2000 ] || fail "dump shows $(grep -c '"kind":"record"' out) records"
+grep -q payload out && fail "payload without --payload"
+
+# ---- output that cannot be written, and a reader that leaves
+if [ -e /dev/full ]; then
+    rc=0
+    "$WEIR" cat log >/dev/full 2>err || rc=$?
+    [ "$rc" -eq 1 ] || fail "cat to a full device: exit status $rc"
+    said err "standard output"
+    rc=0
+    "$WEIR" verify log >/dev/full 2>err || rc=$?
+    [ "$rc" -ne 0 ] || fail "verify to a full device: exit status 0"
+fi
+rc=0
+{ "$WEIR" cat log 2>err || echo "$?" >rc; } | head -n 1 >out
+[ ! -e rc ] || fail "cat into head: exit status $(cat rc): $(cat err)"
+
+# ---- copy, trim
+status 0 "$WEIR" copy log backup
+"$WEIR" cat --format json backup | sed -E 's/"epoch":[0-9]+,//' >copied
+sed -E 's/"epoch":[0-9]+,//' all | cmp - copied || fail "the copy differs"
+status 0 "$WEIR" verify backup
+status 1 "$WEIR" copy log backup
+said err "weir copy: log: "
+status 0 "$WEIR" copy --json log backup2
+is_json out
+said out '"records":2000,'
+
+status 1 "$WEIR" trim backup --before $((end_lsn + 1000000))
+said err "above the end"
+status 0 "$WEIR" trim --json backup --before "$sixth"
+is_json out
+said out "\"oldest_lsn\":$sixth,"
+[ "$("$WEIR" cat backup | wc -l)" -eq 1995 ] || fail "after the trim: $("$WEIR" cat backup | wc -l) records"
+status 1 "$WEIR" cat --from "$third" backup
+said err WEIR_EPASSED
+
+# ---- damage below the promise of a clean close: corrupt, named, salvaged
+cp -r log bad
+segment=$(find bad -name '0000000000000000-*.weir')
+printf 'damage' | dd of="$segment" bs=1 seek=$((third + 1)) conv=notrunc status=none
+status 2 "$WEIR" verify bad
+said out "corrupt"
+status 2 "$WEIR" verify --json bad
+is_json out
+said out '"verdict":"corrupt"'
+said out '"error":{'
+status 0 "$WEIR" explain bad
+said out "weir salvage"
+status 1 "$WEIR" cat bad
+said err "weir cat: bad: "
+said err WEIR_ECORRUPT
+said err "file 0000000000000000-"
+said err "offset "
+status 0 "$WEIR" salvage bad --to saved
+said out "gap "
+status 0 "$WEIR" verify saved
+status 0 "$WEIR" salvage --json bad --to saved2
+is_json out
+said out '"from_lsn":'
+status 1 "$WEIR" salvage bad --to saved
+
+# ---- doctor
+status 0 "$WEIR" doctor .
+for word in "kernel" "io_uring" "file system" "O_DIRECT" "memlock" "memory" "durable write" "auto"; do
+    said out "$word"
+done
+status 0 "$WEIR" doctor --json
+is_json out
+[ "$(wc -l <out)" -eq 1 ] || fail "doctor --json prints more than a line"
+status 1 "$WEIR" doctor no-such-directory
+
+# ---- bench: one line, these keys, in this order, and nothing left behind
+lat='"lat_us": "p50": "p90": "p99": "p99_9": "max":'
+ack='"ack_us": "p50": "p90": "p99": "p99_9": "max":'
+head='"engine": "version": "io": "producers": "size": "wait": "async": "seconds": "records": "ops_per_s": "mb_per_s":'
+tail='"cpu_s": "batches": "stalls": "segments_prefilled": "segments_recycled": "bytes_padding": "bytes_on_disk":'
+keys_are() {
+    [ "$(wc -l <out)" -eq 1 ] || fail "bench --json prints $(wc -l <out) lines"
+    is_json out
+    local keys
+    keys=$(grep -oE '"[a-z0-9_]+":' out | tr '\n' ' ')
+    [ "$keys" = "$1 " ] || fail "bench --json has the keys $keys, not $1"
+    grep -qE '"records":[1-9]' out || fail "bench --json has no records: $(cat out)"
+}
+bench=("$WEIR" bench --dir bench --producers 2 --seconds 0.2 --segment 1M --retain 1M --json)
+status 0 "${bench[@]}"
+keys_are "$head $lat $tail"
+status 0 "${bench[@]}" --async --size 1000
+keys_are "$head $lat $ack $tail"
+said out '"async":true'
+status 0 "${bench[@]}" --async --group 4 --rotation-tail
+keys_are "$head $lat $ack $tail \"rotation\": \"count\": \"near_p99_9\": \"rest_p99_9\": \"ratio\":"
+[ ! -e bench ] || fail "bench left its directory"
+mkdir bench
+status 0 "$WEIR" bench --dir bench --seconds 0.1 --wait none --size 0
+said out "records/s"
+[ -d bench ] || fail "bench removed a directory that it did not make"
+[ -z "$(ls bench)" ] || fail "bench left $(ls bench)"
+status 0 "$WEIR" bench --dir bench --seconds 0.1 --keep
+status 0 "$WEIR" verify bench
+before=$(ls bench)
+status 64 "$WEIR" bench --dir bench
+said err "not empty"
+[ "$(ls bench)" = "$before" ] || fail "bench touched a directory that was not empty"
+
+echo "ok"
