@@ -90,11 +90,13 @@ static int group_check(const struct weir_log *log,
             return WEIR_ETOOBIG;
         }
     }
+    /* One batch must take it: an oversize buffer or a slot, and in either case an empty segment. */
+    uint64_t segment_room =
+        log->options.segment_bytes - log->block_bytes - WEIR__BATCH_HEADER_BYTES;
+    bool fits = span <= weir__frame_span(log->options.record_bytes_max) ||
+                span <= (uint64_t)log->stage.cap * WEIR__UNIT;
     *span_out = span;
-    return span <= weir__frame_span(log->options.record_bytes_max) ||
-                   span <= (uint64_t)log->stage.cap * WEIR__UNIT
-               ? 0
-               : WEIR_ETOOBIG;
+    return fits && span <= segment_room ? 0 : WEIR_ETOOBIG;
 }
 
 /* The whole of an append; place_out tells where the last record went, for those who wait. */

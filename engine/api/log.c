@@ -116,7 +116,7 @@ static void keeper_space(void *ctx, int code, uint64_t wanted_bytes)
     }
 }
 
-static weir_lsn keeper_pinned(void *ctx)
+static weir_lsn keeper_pinned(void *ctx, weir_lsn target)
 {
     struct weir_log *log = ctx;
     weir_lsn lowest = UINT64_MAX;
@@ -125,11 +125,8 @@ static weir_lsn keeper_pinned(void *ctx)
     for (unsigned i = 0; i < WEIR__PINS_MAX; i++) {
         lowest = weir__min_u64(lowest, weir__load(&log->pins[i], relaxed));
     }
-    /* What the keeper will trim to at most: a cursor that pins later, below this, is too late. */
-    weir_lsn decided =
-        weir__min_u64(weir__min_u64(lowest, weir__load(&log->keeper.trim_asked, acquire)),
-                      keeper_durable(log));
-    log->trim_decided = weir__max_u64(log->trim_decided, decided);
+    /* What the keeper will trim to: a cursor that pins from now on, below this, is too late. */
+    log->trim_decided = weir__max_u64(log->trim_decided, weir__min_u64(lowest, target));
     pthread_mutex_unlock(&log->pin_mutex);
     return lowest;
 }

@@ -229,6 +229,15 @@ static int open_current(struct weir_log *log,
     if (scan->segment.base == scan->segment.end) {
         /* The control file is there, no segment is: killed while the log was being created. */
         weir_lsn base = log->control.current.first_lsn;
+        if (scan->end.lsn != base + log->block_bytes) {
+            return weir__fault_set(fault,
+                                   WEIR_ECORRUPT,
+                                   "",
+                                   UINT64_MAX,
+                                   scan->end.lsn,
+                                   "no segment is there, but the log had come to LSN %llu",
+                                   (unsigned long long)scan->end.lsn);
+        }
         return make_segment(log,
                             (struct weir__range){base, base + log->options.segment_bytes},
                             0,
@@ -400,6 +409,11 @@ static int start_keeper(struct weir_log *log,
     uint64_t need = WEIR__BATCH_HEADER_BYTES + WEIR__UNIT;
     if (ready->range.end - start->lsn < need) {
         code = weir__keeper_prepare_now(&log->keeper, fault);
+        if (code == -ENOSPC || code == -EDQUOT) {
+            code =
+                0; /* a full log must open, or nobody could trim it: appends get -ENOSPC until there is space */
+            *fault = WEIR__FAULT_NONE;
+        }
     }
     return code;
 }
@@ -595,6 +609,7 @@ void weir__log_teardown(struct weir_log *log)
         weir__keeper_stop(&log->keeper);
     }
     weir__flusher_join(&log->flusher);
+    log->dir.writes_unknown = log->stage.keep_buffers;
     weir__stage_exit(&log->stage);
     weir__control_close(&log->control);
     weir__catalog_exit(&log->catalog);

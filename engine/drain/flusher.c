@@ -180,6 +180,16 @@ static void position_advance(struct weir__flusher *flusher, const struct weir__p
     position->nonce = epoch->nonce;
 }
 
+/* Closes a slot to readers and gives it back, now or when the last one has copied. */
+static void give_back(struct weir__flusher *flusher, uint32_t index)
+{
+    if (weir__stage_hide(flusher->config.stage, index)) {
+        weir__stage_give(flusher->config.stage, index);
+    } else {
+        flusher->hidden[flusher->hidden_count++] = index;
+    }
+}
+
 static bool acknowledge_in_order(struct weir__flusher *flusher)
 {
     struct weir__stage *stage = flusher->config.stage;
@@ -221,8 +231,12 @@ static bool acknowledge_in_order(struct weir__flusher *flusher)
                                 pending->end);
         weir__tally(&flusher->counters.batches_durable, 1);
         pending->state = WEIR__BATCH_NONE;
-        flusher->retained[flusher->retained_tail] = pending->slot;
-        flusher->retained_tail = (flusher->retained_tail + 1) % (stage->slot_count + 1);
+        if (pending->slot >= stage->config.slots) {
+            give_back(flusher, pending->slot); /* there are few of these, and each is large */
+        } else {
+            flusher->retained[flusher->retained_tail] = pending->slot;
+            flusher->retained_tail = (flusher->retained_tail + 1) % (stage->slot_count + 1);
+        }
         did = true;
     }
     if (did) {
@@ -250,17 +264,12 @@ static bool retire(struct weir__flusher *flusher)
         }
     }
     while (flusher->retained_head != flusher->retained_tail) {
-        uint32_t index = flusher->retained[flusher->retained_head];
-        bool oversize = index >= stage->config.slots;
-        if (!oversize && weir__stage_free_count(stage) >= enough) {
+        if (weir__stage_free_count(stage) >= enough) {
             break;
         }
+        uint32_t index = flusher->retained[flusher->retained_head];
         flusher->retained_head = (flusher->retained_head + 1) % (stage->slot_count + 1);
-        if (weir__stage_hide(stage, index)) {
-            weir__stage_give(stage, index);
-        } else {
-            flusher->hidden[flusher->hidden_count++] = index;
-        }
+        give_back(flusher, index);
         did = true;
     }
     return did;
@@ -273,24 +282,43 @@ static bool may_seal(const struct weir__flusher *flusher)
     return flusher->inflight == 0 && !flusher->failed;
 }
 
+/* Announces sleep; false: there is something to do after all. */
+static bool may_sleep(struct weir__flusher *flusher, uint32_t how)
+{
+    struct weir__stage *stage = flusher->config.stage;
+
+    if (!weir__stage_going_to_sleep(stage,
+                                    &flusher->stage_part,
+                                    how,
+                                    how == 1 && may_seal(flusher))) {
+        return false;
+    }
+    /* A reader that let go before we announced it woke nobody; the announcement acquired what it did. */
+    for (uint32_t i = 0; i < flusher->hidden_count; i++) {
+        if (weir__stage_unpinned(stage, flusher->hidden[i])) {
+            weir__stage_awake(stage);
+            return false;
+        }
+    }
+    weir__tally(&flusher->counters.flusher_sleeps, 1);
+    return true;
+}
+
 static void sleep_or_wait(struct weir__flusher *flusher)
 {
     struct weir__stage *stage = flusher->config.stage;
 
     if (flusher->inflight == 0) {
-        if (!weir__stage_going_to_sleep(stage, &flusher->stage_part, 1, may_seal(flusher))) {
-            return;
+        if (may_sleep(flusher, 1)) {
+            while (weir__load(&stage->fl_sleep, acquire) == 1) {
+                weir__futex_wait(&stage->fl_sleep, 1, WEIR__NEVER);
+            }
+            weir__stage_awake(stage);
         }
-        weir__tally(&flusher->counters.flusher_sleeps, 1);
-        while (weir__load(&stage->fl_sleep, acquire) == 1) {
-            weir__futex_wait(&stage->fl_sleep, 1, WEIR__NEVER);
-        }
-        weir__stage_awake(stage);
     } else if (flusher->inflight >= flusher->flight_count) {
-        weir__submit_reap(flusher,
-                          true); /* producers pay no wake-up: nothing could be submitted anyway */
-    } else if (weir__stage_going_to_sleep(stage, &flusher->stage_part, 2, false)) {
-        weir__tally(&flusher->counters.flusher_sleeps, 1);
+        /* Producers pay no wake-up: nothing could be submitted anyway. */
+        weir__submit_reap(flusher, true);
+    } else if (may_sleep(flusher, 2)) {
         weir__submit_reap(flusher, true);
         weir__stage_awake(stage);
     }

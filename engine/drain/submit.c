@@ -409,8 +409,9 @@ bool weir__submit_reap(struct weir__flusher *flusher, bool wait)
                            pending->segment_number,
                            UINT64_MAX,
                            pending->lsn);
-        /* What is under way cannot be known any more; the kernel may still write into the slots, which stay mapped until close. */
+        /* What is under way cannot be known any more; the kernel may still read the slots, which are left alone for good. */
         flusher->inflight = 0;
+        flusher->config.stage->keep_buffers = true;
         return true;
     }
     for (int i = 0; i < count; i++) {
@@ -437,9 +438,9 @@ bool weir__submit_taken(struct weir__flusher *flusher)
     bool did = false;
     struct run run;
 
-    if (flusher->taken > 0 &&
-        (!flusher->ring || io == WEIR_IO_POSIX ||
-         (io == WEIR_IO_AUTO && flusher->inflight == 0 && flusher->taken == 1))) {
+    if (flusher->taken > 0 && (!flusher->ring || io == WEIR_IO_POSIX ||
+                               (io == WEIR_IO_AUTO && flusher->inflight == 0 &&
+                                flusher->unsynced == 0 && flusher->taken == 1))) {
         if (run_find(flusher, &seq, run_bytes_max(flusher, false), &run)) {
             write_here(flusher, &run);
             return true;

@@ -187,7 +187,8 @@ static void trim_take(struct weir__keeper *keeper)
     weir_lsn oldest = weir__load(&keeper->oldest, relaxed); /* our own */
     if (state->trim_target > oldest) {
         const weir_lsn possible =
-            weir__min_u64(state->trim_target, keeper->config.pinned(keeper->config.ctx));
+            weir__min_u64(state->trim_target,
+                          keeper->config.pinned(keeper->config.ctx, state->trim_target));
         if (possible > oldest) {
             struct weir__control next = keeper->config.control->current;
             next.oldest_lsn = possible;

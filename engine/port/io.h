@@ -120,6 +120,8 @@ struct weir__io_ops {
     /* Takes an exclusive lock of the open file description; -EBUSY if another one holds it. Children inherit it, and it
      * lasts until the last reference is gone, a ring's registration included. */
     int (*lock)(struct weir__io *io, int file);
+    /* Gives it up for everybody who shares the description, forked children too. May be NULL: closing does it. */
+    int (*unlock)(struct weir__io *io, int file);
     /* True if somebody else's exclusive lock stands on the file. */
     int (*lock_held)(struct weir__io *io, int file, bool *held_out);
 

@@ -602,6 +602,14 @@ static int posix_lock(struct weir__io *io, int file)
     return 0;
 }
 
+static int posix_unlock(struct weir__io *io, int file)
+{
+    (void)io;
+    struct flock range = posix_lock_range();
+    range.l_type = F_UNLCK;
+    return fcntl(file, F_OFD_SETLK, &range) == 0 ? 0 : -errno;
+}
+
 static int posix_lock_held(struct weir__io *io, int file, bool *held_out)
 {
     (void)io;
@@ -652,6 +660,7 @@ struct weir__io *weir__io_system(void)
         .write = posix_write,
         .sync = posix_sync,
         .lock = posix_lock,
+        .unlock = posix_unlock,
         .lock_held = posix_lock_held,
         .queue_open = weir__uring_open,
         .queue_close = weir__uring_close,

@@ -26,8 +26,8 @@
 #include <errno.h>
 #include <string.h>
 
-#define CURSOR_CHUNK_BYTES ((size_t)256 * 1024)
-#define CURSOR_CHUNK_AHEAD_BYTES ((size_t)1024 * 1024)
+/* Large enough for the window to get huge pages, without which direct reads measured 3 times slower. */
+#define CURSOR_CHUNK_BYTES ((size_t)1024 * 1024)
 #define CURSOR_DEPTH_AHEAD 4u
 #define CURSOR_BUFFER_ALIGN 64u
 #define CURSOR_TRIES 3u
@@ -63,31 +63,30 @@ struct cursor_view {
 struct weir__cursor {
     struct weir__cursor_config config;
     struct weir__window *window;
-    bool turned; /* the window has window_range */
-    bool doubt;  /* a failure is looked at again: past the page cache */
+
+    bool turned;     /* the window has window_range */
+    bool doubt;      /* a failure is looked at again: past the page cache */
+    bool anchored;   /* position.chain is known; else the next batch is taken at its word */
+    bool placed;     /* where the next batch stands is known: place_range and place_lsn */
+    bool exit_known; /* exit_base and exit_lsn hold */
+    bool in_hand;    /* there is a current batch */
+    bool shown;      /* `last` holds the batch of the last record */
     struct weir__range window_range;
 
     struct weir__position position;
-    bool anchored;  /* position.chain is known; else the next batch is taken at its word */
     weir_lsn start; /* records below it are skipped */
     struct weir__range
-        home;    /* segment of the batch that ends at the position; base == end: not known */
-    bool placed; /* where the next batch stands is known: */
+        home; /* segment of the batch that ends at the position; base == end: not known */
     struct weir__range place_range;
     weir_lsn place_lsn;
     /* Where the log left the segment that ends at exit_base, as the first batch behind it tells. */
-    bool exit_known;
     weir_lsn exit_base;
     weir_lsn exit_lsn;
 
-    /* The batch in hand. */
-    bool in_hand;
     struct cursor_found current;
     const uint8_t *frames; /* current.batch.bytes of them, verified */
     uint32_t frames_done;
     uint32_t salt;
-
-    bool shown; /* `last` holds the batch of the last record */
     struct cursor_found last;
 
     uint8_t *buffer;
@@ -108,7 +107,7 @@ static void cursor_window_config(const struct weir__cursor_config *config,
 {
     *window_out = (struct weir__window_config){
         .dir = config->dir,
-        .chunk_bytes = config->read_ahead ? CURSOR_CHUNK_AHEAD_BYTES : CURSOR_CHUNK_BYTES,
+        .chunk_bytes = CURSOR_CHUNK_BYTES,
         .depth = config->read_ahead ? CURSOR_DEPTH_AHEAD : 1,
         .block_bytes = config->block_bytes,
     };
@@ -506,6 +505,10 @@ static int cursor_find_in_files(struct weir__cursor *cursor,
         here.possible = lsn + block_bytes <= weir__min_u64(here.range.end, view->files_limit);
         next_base = here.range.end;
     }
+    if (here.possible && cursor->exit_known && cursor->exit_base == next_base &&
+        cursor->exit_lsn != lsn && cursor_try_place(cursor, view, &here, found_out) > 0) {
+        return 1; /* the usual case in a segment that the log has left: nothing else needs a look */
+    }
     /* Else at the start of the next segment. */
     next.lsn = next_base + block_bytes;
     next.possible = next.lsn + block_bytes <= view->files_limit;
@@ -525,7 +528,8 @@ static int cursor_find_in_files(struct weir__cursor *cursor,
     if (next_first && cursor_try_place(cursor, view, &next, found_out) > 0) {
         return 1;
     }
-    if (here.possible && cursor_try_place(cursor, view, &here, found_out) > 0) {
+    if (here.possible && here.fault.code == 0 &&
+        cursor_try_place(cursor, view, &here, found_out) > 0) {
         return 1;
     }
     if (next_there && !next_first && cursor_try_place(cursor, view, &next, found_out) > 0) {
@@ -687,7 +691,7 @@ static int
 cursor_attempt(struct weir__cursor *cursor, weir_lsn *limit_out, struct weir__fault *fault)
 {
     struct cursor_view view;
-    struct cursor_found found;
+    struct cursor_found found = {0};
     cursor_look(cursor, &view);
     *limit_out = view.limit;
     int result = cursor_find(cursor, &view, &found, fault);
@@ -850,7 +854,7 @@ static int cursor_seek_attempt(struct weir__cursor *cursor, struct weir__fault *
     int result = cursor_begin(cursor, &view, fault);
     /* Headers only. Each turn steps behind a batch that ends at or below the start. */
     while (result == 0) {
-        struct cursor_found found;
+        struct cursor_found found = {0};
         cursor_look(cursor, &view);
         result = cursor_find(cursor, &view, &found, fault);
         if (result <= 0) {

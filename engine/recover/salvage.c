@@ -1104,6 +1104,21 @@ static int take_stray(struct salvage *salvage, weir_lsn *lsn)
             if (sound && batch_due(salvage, &batch)) {
                 return 0;
             }
+            if (sound) {
+                /* Of an earlier epoch, and whole: it was cut, so nothing is missing where it stands. */
+                const char *why = NULL;
+                const int verifies = batch_read(salvage, &batch, &why);
+                if (verifies < 0) {
+                    return verifies;
+                }
+                *lsn +=
+                    verifies > 0
+                        ? weir__align_up(WEIR__BATCH_HEADER_BYTES + (uint64_t)batch.bytes, block)
+                        : 0;
+                if (verifies > 0) {
+                    continue;
+                }
+            }
             if (block_zero(salvage, *lsn)) {
                 if (reader_bad(salvage, *lsn)) {
                     salvage_odd(salvage, *lsn);

@@ -80,6 +80,10 @@ void weir__dir_close(struct weir__dir *dir)
         ops->unmap(dir->io, (void *)(uintptr_t)dir->live, WEIR__LIVE_BYTES);
         dir->live = NULL;
     }
+    /* Explicitly, for a forked child may share the description. */
+    if (dir->lock_file >= 0 && ops->unlock != NULL && !dir->writes_unknown) {
+        (void)ops->unlock(dir->io, dir->lock_file);
+    }
     /* A file that was only read, locked or mapped has nothing to say at its close. */
     int *const files[] = {&dir->live_file, &dir->lock_file, &dir->file};
     for (size_t i = 0; i < WEIR__ARRAY_COUNT(files); i++) {

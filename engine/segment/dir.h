@@ -20,9 +20,10 @@
 struct weir__dir {
     struct weir__io *io;
     struct weir__mem *mem;
-    int file;      /* the directory */
-    int lock_file; /* -1: not locked by us */
-    bool direct;   /* segments are opened with O_DIRECT */
+    int file;            /* the directory */
+    int lock_file;       /* -1: not locked by us */
+    bool writes_unknown; /* writes may still be under way: closing leaves the lock to the kernel */
+    bool direct;         /* segments are opened with O_DIRECT */
     struct weir__fs_facts facts;
     int live_file; /* -1: none */
     /* The mapped page as 64-bit words, NULL: none. Each word is stored to by one thread at a

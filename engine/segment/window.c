@@ -438,15 +438,18 @@ void weir__window_forget(struct weir__window *window)
 
 /* ---- reading -------------------------------------------------------------------------------------------------- */
 
-/* Reads on until the chunk is full, the file ends or the device refuses. `step` bytes at most per call. 0: full; 1: the
+/* Reads on until the chunk is full, the file ends or the device refuses. `step` bytes at most per call (a
+ * multiple of the unit), none across a unit's end if it is one unit. 0: full; 1: the
  * file ends at chunk->done; negative: errno at align_down(chunk->done, unit). */
 static int chunk_read(struct weir__window *window, struct window_chunk *chunk, size_t step)
 {
     struct weir__io *const io = window->dir->io;
     while (chunk->done < chunk->bytes) {
-        /* A direct read must go on at a multiple of the unit, even if a short one ended elsewhere. */
-        const size_t at = (size_t)weir__align_down(chunk->done, window->unit);
-        const size_t bytes = (size_t)weir__min_u64(step, chunk->bytes - at);
+        /* A direct read must go on at a multiple of the unit. A short one ends elsewhere only at the file's end, and is
+         * then no longer the second time. */
+        const size_t at =
+            window->file_direct ? (size_t)weir__align_down(chunk->done, window->unit) : chunk->done;
+        const size_t bytes = (size_t)weir__min_u64(step - at % window->unit, chunk->bytes - at);
         const ssize_t got =
             io->ops->read(io, window->file, chunk->memory + at, bytes, chunk->offset + at);
         window->reads++;

@@ -81,6 +81,7 @@ static uint32_t wait_free(struct weir__stage *stage, uint64_t deadline_ns)
     bool late = false;
 
     count(&stage->counters.stalls_slot);
+    weir__stage_nudge(stage); /* the flusher may sleep over slots that it keeps open to readers */
     for (;;) {
         uint32_t gen = weir__load(&stage->free_gen, acquire);
         uint32_t index = weir__role_take_free(stage);
@@ -108,7 +109,7 @@ static int close_slot(struct weir__stage *stage,
         if (end > 0) {
             weir__stage_seal(stage, index, end, true);
         }
-        weir__role_leave(stage, true);
+        weir__role_leave(stage, (uint64_t)units * WEIR__UNIT);
         return -EAGAIN;
     }
     uint32_t next = stage->role.slot;
@@ -134,7 +135,7 @@ static int close_slot(struct weir__stage *stage,
         *slot_out = next;
         return 0;
     }
-    weir__role_leave(stage, false);
+    weir__role_leave(stage, 0);
     int code = closed_for_good(stage);
     if (code == 0 && deadline_ns == 0) {
         count(&stage->counters.refused_again);
@@ -331,7 +332,7 @@ static void oversize_insert(struct weir__stage *stage,
     if (planned && next != WEIR__SLOT_NONE) {
         weir__role_open(stage, next, 0);
     } else {
-        weir__role_leave(stage, !planned);
+        weir__role_leave(stage, planned ? 0 : WEIR__UNIT);
     }
     if (closed_end > 0) {
         weir__stage_seal(stage, closed, closed_end, true);
@@ -378,7 +379,7 @@ static int reserve_oversize(struct weir__stage *stage,
         if (end > 0) {
             weir__stage_seal(stage, index, end, true);
         }
-        weir__role_leave(stage, true);
+        weir__role_leave(stage, (uint64_t)units * WEIR__UNIT);
         code = deadline_ns == 0 ? refusal(stage) : wait_frontier(stage, prepared, deadline_ns);
         if (code != 0) {
             break;

@@ -45,7 +45,7 @@ can_seal(struct weir__stage *stage, const struct weir__stage_flusher *flusher, u
 /* Opens a slot for the role that is ours. False: no slot, or no prepared space. */
 static bool open_for_all(struct weir__stage *stage)
 {
-    if (!weir__role_plan(stage, 0)) {
+    if (!weir__role_plan(stage, stage->role.need)) {
         if (!weir__load(&stage->at_frontier, relaxed)) {
             weir__store(&stage->at_frontier, 1u, release);
             weir__gen_bump(&stage->open_gen);
@@ -195,7 +195,7 @@ bool weir__stage_going_to_sleep(struct weir__stage *stage,
                 (!flusher->shut_seen && weir__load(&stage->shut, relaxed)) ||
                 (!flusher->final && !flusher->must_open && weir__load(&stage->owed, acquire));
     if (!busy && flusher->must_open) {
-        busy = weir__role_plan(stage, 0) &&
+        busy = weir__role_plan(stage, stage->role.need) &&
                (stage->role.slot != WEIR__SLOT_NONE || weir__stage_free_count(stage) > 0);
     }
     if (!busy && !flusher->must_open && !flusher->final && word_open(stage, word)) {

@@ -77,6 +77,7 @@ int weir__stage_init(struct weir__stage *stage,
     stage->slot_count = config->slots + config->oversize_buffers;
     stage->cap = (config->slot_bytes - WEIR__BATCH_HEADER_BYTES) / WEIR__UNIT;
     weir__check(stage->slot_count <= WEIR__SLOTS_MAX);
+    weir__check(start->lsn <= segment_end);
 
     int code = slots_init(stage);
     if (code == 0) {
@@ -128,12 +129,14 @@ void weir__stage_exit(struct weir__stage *stage)
     }
     weir__ring_destroy(mem, stage->free);
     weir__ring_destroy(mem, stage->sealed);
-    if (stage->slots) {
+    if (stage->slots && !stage->keep_buffers) {
         for (uint32_t i = stage->config.slots; i < stage->slot_count; i++) {
             weir__mem_free_io(mem, stage->slots[i].buffer, stage->slots[i].buffer_bytes);
         }
     }
-    weir__mem_free_io(mem, stage->buffers, stage->buffers_bytes);
+    if (!stage->keep_buffers) {
+        weir__mem_free_io(mem, stage->buffers, stage->buffers_bytes);
+    }
     weir__mem_free(mem, stage->slots, slots_bytes(&stage->config));
     memset(stage, 0, sizeof *stage);
 }
@@ -275,15 +278,19 @@ void weir__role_open(struct weir__stage *stage, uint32_t index, uint32_t units)
     weir__store(&slot->first, stage->cap - cap, relaxed);
     weir__store(&slot->pend, PEND_BIAS, relaxed); /* published by the store of W */
     weir__store(&stage->at_frontier, 0u, relaxed);
-    uint64_t seq = role->seq;
+    uint64_t opening = ++role->opening;
     role->slot = WEIR__SLOT_NONE;
+    role->need = 0;
     /* From here on the role is gone. seq_cst because this store is also the reservation of the opener's own record. */
-    weir__store(&stage->word, word_pack(seq, index, stage->cap - cap + units), seq_cst);
+    weir__store(&stage->word, word_pack(opening, index, stage->cap - cap + units), seq_cst);
     weir__gen_bump(&stage->open_gen);
 }
 
-void weir__role_leave(struct weir__stage *stage, bool at_frontier)
+void weir__role_leave(struct weir__stage *stage, uint64_t need)
 {
+    bool at_frontier = need > 0;
+
+    stage->role.need = need;
     if (at_frontier) {
         weir__store(&stage->at_frontier, 1u, release);
     }

@@ -71,6 +71,10 @@ struct weir__role {
     weir_lsn segment_end;
     uint64_t segment_number;
     uint64_t seq;
+    uint64_t
+        opening; /* openings so far: what W calls its sequence, so that a slot opened again is told from before */
+    uint64_t
+        need; /* bytes of the record that did not fit at the frontier: the flusher opens where it does. 0: any */
     uint32_t chain;
     uint32_t slot; /* an empty slot in hand, or WEIR__SLOT_NONE */
 };
@@ -113,7 +117,7 @@ struct weir__stage {
     struct weir__ring *sealed; /* any producer puts, the flusher takes */
     struct weir__ring *free;   /* the flusher puts, the role holder takes */
 
-    /* W: [63..46] sequence, low 18 bits (for people and asserts), [45..36] slot index, [35..0] units. Adds: seq_cst, any producer; the opening
+    /* W: [63..46] opening, low 18 bits (two looks at W that agree on it saw one opening), [45..36] slot index, [35..0] units. Adds: seq_cst, any producer; the opening
      * store: seq_cst, role holder. */
     alignas(WEIR__LINE) WEIR__ATOMIC(uint64_t) word;
 
@@ -147,6 +151,8 @@ struct weir__stage {
     complete; /* end of the last batch in order that is complete in memory. As level */
 
     struct weir__role role;
+    bool
+        keep_buffers; /* set before exit: the kernel may still read them, so they are never freed */
     struct weir__stage_counters counters;
 };
 

@@ -10,28 +10,6 @@
 #include <errno.h>
 #include <string.h>
 
-static uint64_t slot_extent(const struct weir__slot *slot)
-{
-    return slot->buffer_bytes;
-}
-
-/* The slot whose present life holds lsn. A life read here may just be ending: its ack word then says so and the caller looks again. */
-static uint32_t find_by_lsn(struct weir__stage *stage, weir_lsn lsn, uint64_t *seq_out)
-{
-    for (uint32_t i = 0; i < stage->slot_count; i++) {
-        struct weir__slot *slot = &stage->slots[i];
-        uint64_t seq =
-            weir__load(&slot->seq,
-                       acquire); /* before base: this base belongs to that life or a later one */
-        weir_lsn base = weir__load(&slot->base, relaxed);
-        if (base <= lsn && lsn - base < slot_extent(slot)) {
-            *seq_out = seq;
-            return i;
-        }
-    }
-    return WEIR__SLOT_NONE;
-}
-
 static bool level_above(struct weir__stage *stage, enum weir__level level, weir_lsn lsn)
 {
     return weir__load(&stage->level[level], acquire) > lsn;
@@ -51,6 +29,64 @@ static int level_verdict(struct weir__stage *stage, enum weir__level level, weir
         return level_above(stage, level, lsn) ? 0 : WEIR_ESHUTDOWN;
     }
     return -EAGAIN;
+}
+
+/* Facts of the open life, read consistently. False: W is closed, or changed under the look. */
+static bool look_at_open(struct weir__stage *stage,
+                         uint32_t *index_out,
+                         uint64_t *seq_out,
+                         weir_lsn *end_out,
+                         bool *empty_out)
+{
+    uint64_t word = weir__load(&stage->word, acquire);
+
+    if (!word_open(stage, word)) {
+        return false;
+    }
+    uint32_t index = word_slot(word);
+    struct weir__slot *slot = &stage->slots[index];
+    uint64_t used = word_units(word) - weir__load(&slot->first, relaxed);
+    uint64_t seq = weir__load(&slot->seq, acquire);
+    weir_lsn base = weir__load(&slot->base, relaxed);
+    weir_lsn prev_end = weir__load(&slot->prev_end, relaxed);
+    if (!word_same_opening(word, weir__load(&stage->word, acquire))) {
+        return false;
+    }
+    *index_out = index;
+    *seq_out = seq;
+    *empty_out = used == 0;
+    *end_out = used == 0 ? prev_end : base + WEIR__BATCH_HEADER_BYTES + used * WEIR__UNIT;
+    return true;
+}
+
+/* The life that is certain to be acknowledged and whose acknowledgement may bring the level above lsn: one with records in it, at or below lsn, not acknowledged
+ * yet. WEIR__SLOT_NONE: none is known. A slot that is open and empty is none: it can be closed empty and opened elsewhere, and its word would never be touched. */
+static uint32_t
+find_by_lsn(struct weir__stage *stage, enum weir__level level, weir_lsn lsn, uint64_t *seq_out)
+{
+    uint32_t found = WEIR__SLOT_NONE;
+    weir_lsn found_base = 0;
+
+    if (weir__load(&stage->sealed_end, acquire) <= lsn) {
+        weir_lsn end;
+        bool empty;
+        bool open = look_at_open(stage, &found, seq_out, &end, &empty);
+        return open && !empty && end > lsn ? found : WEIR__SLOT_NONE;
+    }
+    /* Below the end of what was closed with records in it: the highest life that begins at or below lsn. */
+    for (uint32_t i = 0; i < stage->slot_count; i++) {
+        struct weir__slot *slot = &stage->slots[i];
+        /* Before base: this base belongs to that life or a later one; if to a later one, the ack of that life has been reached. */
+        uint64_t seq = weir__load(&slot->seq, acquire);
+        weir_lsn base = weir__load(&slot->base, relaxed);
+        if (base <= lsn && base >= found_base &&
+            !ack_reached(weir__load(&slot->ack[level], relaxed), seq)) {
+            found = i;
+            found_base = base;
+            *seq_out = seq;
+        }
+    }
+    return found;
 }
 
 int weir__stage_wait(struct weir__stage *stage,
@@ -75,25 +111,26 @@ int weir__stage_wait(struct weir__stage *stage,
             counted = true;
             weir__fetch_add(&stage->counters.waits[level], UINT64_C(1), relaxed);
         }
+        /* The slot's own word when lsn is in a slot, so that only the acknowledgement of that batch wakes us; else any move of the level. The level's word is
+         * loaded first: a slot that lsn gets after the search is acknowledged after it, too. */
+        uint32_t value = weir__load(&stage->level_gen[level], acquire);
+        WEIR__ATOMIC(uint32_t) *word = &stage->level_gen[level];
         if (index == WEIR__SLOT_NONE) {
-            index = find_by_lsn(stage, lsn, &seq);
+            index = find_by_lsn(stage, level, lsn, &seq);
         }
-        /* The slot's own word when lsn is in a slot, so that only the acknowledgement of that batch wakes us; else any move of the level. */
-        WEIR__ATOMIC(uint32_t) *word =
-            index == WEIR__SLOT_NONE ? &stage->level_gen[level] : &stage->slots[index].ack[level];
-        uint32_t value = weir__load(word, acquire);
-        code = level_verdict(stage,
-                             level,
-                             lsn); /* after the value: a change since then makes the wait return */
+        if (index != WEIR__SLOT_NONE) {
+            word = &stage->slots[index].ack[level];
+            value = weir__load(word, acquire);
+        }
+        /* After the value: a change since then makes the wait return. */
+        code = level_verdict(stage, level, lsn);
         if (code != -EAGAIN) {
             return code;
         }
         if (index != WEIR__SLOT_NONE && (ack_reached(value, seq) || (value & ACK_FAILED))) {
-            index = WEIR__SLOT_NONE; /* not this life: look for it again */
+            index =
+                WEIR__SLOT_NONE; /* that life is over and did not hold lsn: the next search leaves it out */
             continue;
-        }
-        if (index == WEIR__SLOT_NONE && find_by_lsn(stage, lsn, &seq) != WEIR__SLOT_NONE) {
-            continue; /* it has got a slot meanwhile */
         }
         late = weir__gen_wait(word, value, deadline_ns) == -ETIMEDOUT;
     }
@@ -117,34 +154,6 @@ int weir__stage_wait_complete(struct weir__stage *stage, weir_lsn lsn, uint64_t 
         }
         late = weir__gen_wait(&stage->complete_gen, gen, deadline_ns) == -ETIMEDOUT;
     }
-}
-
-/* Facts of the open life, read consistently. False: W is closed, or changed under the look. */
-static bool look_at_open(struct weir__stage *stage,
-                         uint32_t *index_out,
-                         uint64_t *seq_out,
-                         weir_lsn *end_out,
-                         bool *empty_out)
-{
-    uint64_t word = weir__load(&stage->word, acquire);
-
-    if (!word_open(stage, word)) {
-        return false;
-    }
-    uint32_t index = word_slot(word);
-    struct weir__slot *slot = &stage->slots[index];
-    uint64_t used = word_units(word) - weir__load(&slot->first, relaxed);
-    uint64_t seq = weir__load(&slot->seq, acquire);
-    weir_lsn base = weir__load(&slot->base, relaxed);
-    weir_lsn prev_end = weir__load(&slot->prev_end, relaxed);
-    if (!word_same_life(word, weir__load(&stage->word, acquire))) {
-        return false;
-    }
-    *index_out = index;
-    *seq_out = seq;
-    *empty_out = used == 0;
-    *end_out = used == 0 ? prev_end : base + WEIR__BATCH_HEADER_BYTES + used * WEIR__UNIT;
-    return true;
 }
 
 weir_lsn weir__stage_end(struct weir__stage *stage)

@@ -20,9 +20,10 @@
 #define ACK_WAITERS 1u
 #define ACK_FAILED 2u
 
-static inline uint64_t word_pack(uint64_t seq, uint32_t slot, uint64_t units)
+static inline uint64_t word_pack(uint64_t opening, uint32_t slot, uint64_t units)
 {
-    return seq << (WORD_UNITS_BITS + WORD_SLOT_BITS) | (uint64_t)slot << WORD_UNITS_BITS | units;
+    return opening << (WORD_UNITS_BITS + WORD_SLOT_BITS) | (uint64_t)slot << WORD_UNITS_BITS |
+           units;
 }
 
 static inline uint64_t word_units(uint64_t word)
@@ -35,8 +36,8 @@ static inline uint32_t word_slot(uint64_t word)
     return (uint32_t)(word >> WORD_UNITS_BITS & WORD_SLOT_MASK);
 }
 
-/* Same life of the same slot, whatever was added since. */
-static inline bool word_same_life(uint64_t a, uint64_t b)
+/* The same opening of the same slot, whatever was added since. */
+static inline bool word_same_opening(uint64_t a, uint64_t b)
 {
     return a >> WORD_UNITS_BITS == b >> WORD_UNITS_BITS;
 }
@@ -77,8 +78,8 @@ void weir__role_close(struct weir__stage *stage, uint32_t slot, uint32_t end);
 bool weir__role_plan(struct weir__stage *stage, uint64_t bytes);
 /* Opens a slot with `units` already reserved for the caller. The role is gone when this returns. */
 void weir__role_open(struct weir__stage *stage, uint32_t slot, uint32_t units);
-/* Gives the role to the flusher. */
-void weir__role_leave(struct weir__stage *stage, bool at_frontier);
+/* Gives the role to the flusher. need: 0, or the bytes for which there is no prepared space: W stays closed until there is. */
+void weir__role_leave(struct weir__stage *stage, uint64_t need);
 /* A free slot, or WEIR__SLOT_NONE. */
 uint32_t weir__role_take_free(struct weir__stage *stage);
 /* Removes the bias of a closed slot; pushes it if every producer had committed. Not only for the role holder: the slot is the closer's until

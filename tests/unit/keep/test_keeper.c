@@ -66,8 +66,9 @@ static weir_lsn world_end(void *ctx)
     return weir__load(&f->end, relaxed);
 }
 
-static weir_lsn world_pinned(void *ctx)
+static weir_lsn world_pinned(void *ctx, weir_lsn target)
 {
+    (void)target;
     struct fixture *f = ctx;
     return weir__load(&f->pinned, acquire);
 }
