@@ -16,13 +16,16 @@ for clang_format in clang-format-14 clang-format ""; do
     fi
 done
 
-mode=(--dry-run -Werror)
-if [ "${1:-}" = --fix ]; then
-    mode=(-i)
-fi
 folders=()
 for folder in include engine stress tests tools; do
     [ ! -d "$folder" ] || folders+=("$folder")
 done
-find "${folders[@]}" -type f \( -name '*.c' -o -name '*.h' \) -print0 |
-    xargs -0 -r "$clang_format" --style=file "${mode[@]}" || exit 1
+mapfile -d '' files < <(find "${folders[@]}" -type f \( -name '*.c' -o -name '*.h' \) -print0 | sort -z)
+
+if [ "${1:-}" = --fix ]; then
+    "$clang_format" --style=file -i "${files[@]}"
+elif ! report=$("$clang_format" --style=file --dry-run -Werror "${files[@]}" 2>&1); then
+    # The places only; what it should be is one --fix away.
+    sed -n 's/: error: code should be clang-formatted.*//p' <<<"$report" | head -n 50
+    exit 1
+fi
