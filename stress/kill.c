@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * weir-stress kill: a process appends, is killed at some moment, and the next one opens the log at once.
+ *
+ * The next process stands ready before the kill and is told to go in the same breath, so that it opens the log while the
+ * kernel still carries out the dead one's writes. Every few rounds nothing is started until the whole log was checked
+ * against what was acknowledged (ledger.h). The log lives on through all rounds. */
+#include "kill.h"
+
+#include "clock.h"
+#include "progress.h"
+#include "verbs.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+static const struct verb_text text = {
+    .name = "kill",
+    .usage = "[OPTION]...",
+    .about =
+        "Each round a process appends with several producers until it is killed (SIGKILL) at a "
+        "random moment: "
+        "while it\n"
+        "opens, appends or closes. The next one opens the same log without a pause, while writes "
+        "of the killed one\n"
+        "are still under way, and goes on. Every few rounds, and at the end, the whole log is "
+        "read: each "
+        "acknowledged\n"
+        "record that was not trimmed must be there, byte for byte, once, in its producer's order, "
+        "groups whole;\n"
+        "nothing that was not submitted; the verdict never corrupt or unreadable.\n"
+        "\n"
+        "With --ingest the process is \"weir ingest --acks\", fed with lines; else one of our own, "
+        "which also "
+        "appends\n"
+        "groups, trims, and draws the sizes of segments, slots and queues anew in each life.\n",
+    .exits = ARGS_EXITS,
+    .example = "  weir-stress kill --rounds 1000\n"
+               "  weir-stress kill --rounds 50 --ingest --weir build/weir --io chain\n",
+};
+
+static void round_done(struct lives *lives, struct progress *progress, uint64_t round)
+{
+    progress_show(progress, round, lives->options->rounds);
+    if (round % 100 == 0) {
+        progress_end(progress);
+        lives_line(lives, round);
+    }
+}
+
+static bool rounds_run(struct lives *lives, uint64_t check_every)
+{
+    static struct life places[2];
+    struct life *now = &places[0];
+    struct life *next = &places[1];
+    struct weir_report report;
+    struct progress progress;
+    const uint64_t rounds = lives->options->rounds;
+
+    progress_begin(&progress, "kill");
+    bool good = life_start(lives, now);
+    if (good) {
+        life_go(lives, now);
+    }
+    *next = (struct life){.child = SPAWN_NONE, .follower = SPAWN_NONE};
+    for (uint64_t round = 1; good && round <= rounds; round++) {
+        const bool check = round % check_every == 0 || round == rounds || stop_asked();
+        if (!check) {
+            good = life_start(lives, next);
+        }
+        good = good && life_await(lives, now);
+        life_kill(now);
+        if (!check) {
+            life_go(lives, next);
+        }
+        good = life_end(lives, now, false) && good;
+        if (check) {
+            good = good && ledger_check(&lives->ledger, lives->log_dir, &report);
+            if (good && (round == rounds || stop_asked())) {
+                break;
+            }
+            good = good && life_start(lives, next);
+            if (good) {
+                life_go(lives, next);
+            }
+        }
+        good = good && ledger_faults(&lives->ledger) == 0;
+        struct life *swap = now;
+        now = next;
+        next = swap;
+        round_done(lives, &progress, round);
+    }
+    life_clear(now);
+    life_clear(next);
+    progress_end(&progress);
+    return good;
+}
+
+/* Return: exit status. */
+static int
+kill_run(const struct lives_options *options, uint64_t check_every, bool ingest, const char *weir)
+{
+    struct scratch scratch;
+    static struct lives lives;
+    int rc = scratch_open(&scratch, options->dir);
+
+    if (rc != 0) {
+        fprintf(stderr,
+                "weir-stress kill: %s: %s\n",
+                options->dir != NULL ? options->dir : "temporary directory",
+                weir_strerror(rc));
+        return STATUS_FAILED;
+    }
+    char log_dir[sizeof(scratch.path) + 8];
+    snprintf(log_dir, sizeof(log_dir), "%s/log", scratch.path);
+    int status = lives_open(&lives, "kill", options, scratch.path, log_dir);
+    if (status != 0) {
+        scratch_remove(&scratch);
+        return status;
+    }
+    const char *more = ingest ? " --ingest" : "";
+    lives.script.text = ingest;
+    printf("seed %" PRIu64 ", directory %s\n", options->seed, scratch.path);
+    const bool ran =
+        ingest ? kill_ingest_rounds(&lives, weir, check_every) : rounds_run(&lives, check_every);
+    const bool good = ran && lives_good(&lives);
+    lives_print(&lives);
+    if (stop_asked()) {
+        printf("stopped by a signal\n");
+    }
+    printf("result                %s\n", good ? "nothing found" : "FAULTS FOUND");
+    const bool keep = options->keep || (!good && !stop_asked());
+    if (!good) {
+        lives_rerun(&lives, stderr, more);
+    }
+    if (keep) {
+        fprintf(stderr, "left behind: %s\n", log_dir);
+    } else {
+        scratch_remove(&scratch);
+    }
+    lives_close(&lives);
+    return good && !stop_asked() ? STATUS_OK : STATUS_FAILED;
+}
+
+/* --weir, else $WEIR, else the one beside this program. */
+static const char *weir_find(const char *given)
+{
+    static char path[4200];
+
+    if (given != NULL) {
+        return given;
+    }
+    const char *named = getenv("WEIR");
+    if (named != NULL && named[0] != '\0') {
+        return named;
+    }
+    const char *self = spawn_self();
+    const char *slash = strrchr(self, '/');
+    snprintf(path, sizeof(path), "%.*sweir", slash != NULL ? (int)(slash + 1 - self) : 0, self);
+    return path;
+}
+
+int kill_main(int argc, char **argv)
+{
+    struct lives_options options = {.rounds = 1000,
+                                    .producers = 8,
+                                    .record_bytes = {0, 256 << 10},
+                                    .io = ARGS_IO_ALL,
+                                    .lie = "none"};
+    uint64_t check_every = 4;
+    bool ingest = false;
+    const char *weir = NULL;
+    const struct option_row rows[] = {
+        {.name = "rounds",
+         .kind = OPTION_NUMBER,
+         .target = &options.rounds,
+         .value = "N",
+         .min = 1,
+         .max = SCRIPT_LIVES_MAX - 1,
+         .help = "kills (default 1000)"},
+        {.name = "check-every",
+         .kind = OPTION_NUMBER,
+         .target = &check_every,
+         .value = "K",
+         .min = 1,
+         .help = "rounds between two checks of the whole log (default 4)"},
+        {.name = "ingest",
+         .kind = OPTION_FLAG,
+         .target = &ingest,
+         .help = "kill \"weir ingest --acks\""},
+        {.name = "weir",
+         .kind = OPTION_WORD,
+         .target = &weir,
+         .value = "PATH",
+         .help = "the weir command (default $WEIR, else the one beside this program)"},
+        LIVES_OPTION_ROWS(options),
+        {.name = NULL},
+    };
+    int operands = 0;
+    const int status = args_parse(&text, rows, argc, argv, &operands);
+
+    if (status != ARGS_RUN) {
+        return status;
+    }
+    if (operands < argc) {
+        return args_wrong(&text, "%s: takes no operands", argv[operands]);
+    }
+    if (ingest && (strcmp(options.lie, "none") != 0 || options.follow)) {
+        return args_wrong(&text, "--lie and --follow are for our own child, not for --ingest");
+    }
+    if (!options.seed_given) {
+        if (getrandom(&options.seed, sizeof(options.seed), 0) != (ssize_t)sizeof(options.seed)) {
+            options.seed = clock_now_ns();
+        }
+        options.seed >>= 16; /* easier to type */
+    }
+    stop_install();
+    return kill_run(&options, check_every, ingest, weir_find(weir));
+}

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * One process after the other appends to the same log: what kill and powercut have in common. One thread. */
+#ifndef WEIR_STRESS_LIVES_H
+#define WEIR_STRESS_LIVES_H
+
+#include "args.h"
+#include "dice.h"
+#include "ledger.h"
+#include "scratch.h"
+#include "spawn.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+/* The options of both verbs. */
+struct lives_options {
+    uint64_t rounds;
+    uint64_t seed;
+    bool seed_given;
+    uint64_t producers;
+    struct args_range record_bytes;
+    int io;
+    const char *dir;
+    const char *lie;
+    bool follow;
+    bool keep;
+};
+
+#define LIVES_OPTION_ROWS(options)                                                                 \
+    {.name = "seed",                                                                               \
+     .kind = OPTION_NUMBER,                                                                        \
+     .target = &(options).seed,                                                                    \
+     .given = &(options).seed_given,                                                               \
+     .value = "S",                                                                                 \
+     .help = "what is drawn: records, sizes, moments (default: a new one, printed)"},              \
+        {.name = "io",                                                                             \
+         .kind = OPTION_CHOICE,                                                                    \
+         .target = &(options).io,                                                                  \
+         .value = "auto|chain|dsync|posix|all",                                                    \
+         .choices = args_io_words,                                                                 \
+         .help = "how batches are made durable; all: in turn, on one log (default all)"},          \
+        {.name = "producers",                                                                      \
+         .kind = OPTION_NUMBER,                                                                    \
+         .target = &(options).producers,                                                           \
+         .value = "N",                                                                             \
+         .min = 1,                                                                                 \
+         .max = SCRIPT_PRODUCERS_MAX,                                                              \
+         .help = "threads that append, 1 to 256 (default 8)"},                                     \
+        {.name = "record-bytes",                                                                   \
+         .kind = OPTION_RANGE,                                                                     \
+         .target = &(options).record_bytes,                                                        \
+         .value = "A..B",                                                                          \
+         .max = SCRIPT_BYTES_MAX,                                                                  \
+         .help = "sizes of records (default 0..256K; most small, 3 % above B/4)"},                 \
+        {.name = "follow",                                                                         \
+         .kind = OPTION_FLAG,                                                                      \
+         .target = &(options).follow,                                                              \
+         .help = "a reader beside each writer; what it is shown must stay, too"},                  \
+        {.name = "lie",                                                                            \
+         .kind = OPTION_WORD,                                                                      \
+         .target = &(options).lie,                                                                 \
+         .value = "WHAT",                                                                          \
+         .help = "plant a fault, to see it found: ghost, early, alter, twice, skip, split, trim"}, \
+        {.name = "dir",                                                                            \
+         .kind = OPTION_WORD,                                                                      \
+         .target = &(options).dir,                                                                 \
+         .value = "DIR",                                                                           \
+         .help = "an empty or new directory to work in (default: one in $TMPDIR or /tmp)"},        \
+    {                                                                                              \
+        .name = "keep", .kind = OPTION_FLAG, .target = &(options).keep,                            \
+        .help = "leave the directory behind"                                                       \
+    }
+
+/* When a life shall end. */
+enum moment_kind {
+    MOMENT_AFTER_GO,     /* so long after the word to go: likely while it opens */
+    MOMENT_AFTER_OPEN,   /* so long after it began to append */
+    MOMENT_AFTER_ACKS,   /* after so many acknowledgements */
+    MOMENT_AFTER_BUDGET, /* so long after it began to close */
+};
+
+struct life {
+    uint32_t number;
+    struct spawn child;
+    struct spawn follower;
+    enum moment_kind moment;
+    uint64_t moment_value;
+    uint64_t go_ns;
+    enum wire_phase phase; /* when its moment came */
+    weir_lsn needed; /* the highest LSN acknowledged before this life's first acknowledgement */
+};
+
+struct lives {
+    const char *verb;
+    const struct lives_options *options;
+    const char *log_dir;
+    bool only_durable;
+    struct script script;
+    struct ledger ledger;
+    struct dice dice;
+    int io_words[ARGS_IO_ALL];
+    size_t io_count;
+    uint32_t next_number;
+    bool failed;                     /* something beyond the ledger's faults: said already */
+    uint64_t ended[WIRE_CLOSED + 1]; /* lives by the phase in which their moment came */
+    uint64_t torn_cut;
+    uint64_t bytes_cut;
+    uint64_t open_ns_max;
+    uint64_t open_ns_sum;
+    uint64_t opens;
+    const char *open_what; /* what open_ns is the time of */
+};
+
+/* Return: 0, or an exit status after a message. log_dir is borrowed. */
+int lives_open(struct lives *lives,
+               const char *verb,
+               const struct lives_options *options,
+               const char *probe_dir,
+               const char *log_dir);
+void lives_close(struct lives *lives);
+
+/* Starts the next life, which waits for the word to go. Return: false after a message. */
+bool life_start(struct lives *lives, struct life *life);
+void life_go(struct lives *lives, struct life *life);
+/* Hears acknowledgements until the life's moment. Return: false if it came to an end that is none of ours, or stands
+ * still: said. */
+bool life_await(struct lives *lives, struct life *life);
+void life_kill(struct life *life);
+/* Reaps a killed life and takes over all that it told. may_fail: it may have met a failed log. Return: false after a
+ * message. */
+bool life_end(struct lives *lives, struct life *life, bool may_fail);
+/* Kills and forgets. */
+void life_clear(struct life *life);
+
+/* One opening took so long. */
+void lives_opened(struct lives *lives, uint64_t open_ns);
+/* Was nothing found? */
+bool lives_good(const struct lives *lives);
+/* A line for a run under way, and the table at its end. */
+void lives_line(struct lives *lives, uint64_t round);
+void lives_print(struct lives *lives);
+/* The command to run it again. */
+void lives_rerun(const struct lives *lives, FILE *to, const char *more);
+
+#endif

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The verbs of weir-stress. Each has a file of its name; argv[0] is the verb. Return: exit status. */
+#ifndef WEIR_STRESS_VERBS_H
+#define WEIR_STRESS_VERBS_H
+
+int kill_main(int argc, char **argv);
+int powercut_main(int argc, char **argv);
+int seccomp_main(int argc, char **argv);
+/* Started by kill and powercut, not by people. */
+int append_child_main(int argc, char **argv);
+int follow_child_main(int argc, char **argv);
+
+#endif
