@@ -256,8 +256,9 @@ static void role_inscribe(struct weir__stage *stage, struct weir__slot *slot)
 {
     const struct weir__role *role = &stage->role;
 
-    weir__store(&slot->base, role->base, relaxed);
-    weir__store(&slot->prev_end, role->prev_end, relaxed);
+    /* Release, each: who reads one of these sees W closed, and so that its look at the open slot failed. */
+    weir__store(&slot->base, role->base, release);
+    weir__store(&slot->prev_end, role->prev_end, release);
     /* Release, after base: who reads this sequence and then the base reads this base or a later one. */
     weir__store(&slot->seq, role->seq, release);
     weir__store(&slot->straggling_since_ns, UINT64_C(0), relaxed);
@@ -275,7 +276,7 @@ void weir__role_open(struct weir__stage *stage, uint32_t index, uint32_t units)
 
     weir__debug(units <= cap);
     role_inscribe(stage, slot);
-    weir__store(&slot->first, stage->cap - cap, relaxed);
+    weir__store(&slot->first, stage->cap - cap, release);
     weir__store(&slot->pend, PEND_BIAS, relaxed); /* published by the store of W */
     weir__store(&stage->at_frontier, 0u, relaxed);
     uint64_t opening = ++role->opening;

@@ -44,12 +44,15 @@ static bool look_at_open(struct weir__stage *stage,
         return false;
     }
     uint32_t index = word_slot(word);
+    /* Acquire, each: the second look at W comes after them. */
     struct weir__slot *slot = &stage->slots[index];
-    uint64_t used = word_units(word) - weir__load(&slot->first, relaxed);
+    uint64_t used = word_units(word) - weir__load(&slot->first, acquire);
     uint64_t seq = weir__load(&slot->seq, acquire);
-    weir_lsn base = weir__load(&slot->base, relaxed);
-    weir_lsn prev_end = weir__load(&slot->prev_end, relaxed);
-    if (!word_same_opening(word, weir__load(&stage->word, acquire))) {
+    weir_lsn base = weir__load(&slot->base, acquire);
+    weir_lsn prev_end = weir__load(&slot->prev_end, acquire);
+    /* Facts change only while W is closed, and an opening that was closed is not open again: still open means unchanged. */
+    uint64_t again = weir__load(&stage->word, acquire);
+    if (!word_open(stage, again) || !word_same_opening(word, again)) {
         return false;
     }
     *index_out = index;
