@@ -92,21 +92,18 @@ static const struct verb_text text = {
     .about =
         "The log may be in use. It is opened read-only: nothing is written to DIR.\n"
         "\n"
-        "Without --level: beside a live writer, and with --follow, only records that are durable; "
-        "of a log that\n"
-        "nobody has open for appending, every record that verifies, which is what the next opening "
-        "will keep:\n"
-        "so the tail of a killed writer is shown too.\n"
+        "Without --level: beside a live writer, and with --follow, only records that are\n"
+        "durable; of a log that nobody has open for appending, every record that verifies,\n"
+        "which is what the next opening will keep: so the tail of a killed writer is shown too.\n"
         "\n"
-        "--format json prints an object per line: lsn, epoch, tag, bytes, more (the next record "
-        "belongs to the\n"
-        "same atomic group) and data, or data_base64 where the record is not UTF-8. Numbers are 64 "
-        "bits wide:\n"
-        "readers that keep numbers as doubles lose the lower bits of large ones.\n"
+        "--format json prints an object per line: lsn, epoch, tag, bytes, more (the next record\n"
+        "belongs to the same atomic group) and data, or data_base64 where the record is not\n"
+        "UTF-8. Numbers are 64 bits wide: readers that keep numbers as doubles lose the lower\n"
+        "bits of large ones.\n"
         "\n"
-        "--follow stays at the tail and prints each record as soon as it is durable, until SIGINT "
-        "or SIGTERM\n"
-        "(exit code 0). A reader that closes the output early (head) ends the command quietly.\n",
+        "--follow stays at the tail and prints each record as soon as it is durable, until\n"
+        "SIGINT or SIGTERM (exit code 0). A reader that closes the output early (head) ends the\n"
+        "command quietly.\n",
     .exits = ARGS_EXITS,
     .example = "  weir cat --format json --count 3 /tmp/log\n"
                "  weir cat --follow /tmp/log | grep error\n",

@@ -14,11 +14,11 @@ static const struct verb_text text = {
     .name = "copy",
     .summary = "make a consistent backup, also of a log in use",
     .operands = "DIR NEW",
-    .about = "Copies all records from the oldest to what was durable when the command began, at "
-             "their LSNs, into a new\n"
-             "log (with an identity of its own) in NEW, durably. Nothing is written to DIR. NEW "
-             "must not hold a log; it\n"
-             "is created if missing. A log that does not verify is refused: see weir salvage.\n",
+    .about =
+        "Copies all records from the oldest to what was durable when the command began, at\n"
+        "their LSNs, into a new log (with an identity of its own) in NEW, durably. Nothing is\n"
+        "written to DIR. NEW must not hold a log; it is created if missing. A log that does not\n"
+        "verify is refused: see weir salvage.\n",
     .exits = ARGS_EXITS,
     .example = "  weir copy /var/lib/service/log /backup/log\n",
     .operands_min = 2,

@@ -34,27 +34,22 @@ static void advice_io_uring(struct advice *advice, const struct weir_probe *prob
     if (probe->io_uring) {
         return;
     }
-    const char *way_out = "weir works without it (io: posix)";
+    const char *way_out = "";
     if (probe->io_uring_code == -EPERM || probe->io_uring_code == -EACCES) {
-        way_out = "in a container its seccomp profile refuses it: allow io_uring_setup, "
-                  "io_uring_enter and "
-                  "io_uring_register in a profile of your own (docker run --security-opt "
-                  "seccomp=FILE); on the host, "
-                  "look at sysctl kernel.io_uring_disabled";
+        way_out =
+            ". In a container, give it a seccomp profile that allows them (docker run "
+            "--security-opt seccomp=FILE); on the host, look at sysctl kernel.io_uring_disabled";
     } else if (probe->io_uring_code == -ENOSYS) {
-        way_out = "the kernel was built without it, or a seccomp profile answers so: allow "
-                  "io_uring_setup, "
-                  "io_uring_enter and io_uring_register, or use a kernel that has it";
+        way_out = ". Some seccomp profiles answer as if the kernel had none";
     } else if (probe->io_uring_code == -ENOMEM) {
-        way_out = "raise the limit of locked memory (ulimit -l, LimitMEMLOCK= of systemd, --ulimit "
-                  "memlock=-1 of "
-                  "docker run)";
+        way_out = ". Raise the limit of locked memory (ulimit -l, LimitMEMLOCK= of systemd, "
+                  "--ulimit memlock=-1 of docker run)";
     } else if (probe->io_uring_code == -EMFILE || probe->io_uring_code == -ENFILE) {
-        way_out = "raise the limit of open files (ulimit -n)";
+        way_out = ". Raise the limit of open files (ulimit -n)";
     }
     advice_add(
         advice,
-        "no io_uring (%s): %s. Until then batches are made durable with pwritev2, one at a time",
+        "no io_uring: %s%s. Until then batches are made durable with pwritev2, one at a time",
         probe->io_uring_reason,
         way_out);
 }
@@ -64,17 +59,15 @@ static void advice_file_system(struct advice *advice, const struct weir_probe *p
     if (probe->network) {
         advice_add(advice,
                    "%s is a network file system: its locks and syncs are another machine's word. "
-                   "Not supported "
-                   "for appending: use a local disk",
+                   "Not supported for appending: use a local disk",
                    probe->fs_name);
     }
     if (probe->copy_on_write) {
         advice_add(advice,
                    "%s copies on write: a write into a prepared segment may still need new space, "
-                   "and then "
-                   "fails the log instead of being refused in time. Use ext4 or xfs, or turn "
-                   "copy-on-write off "
-                   "for the directory before the log is created (chattr +C on btrfs)",
+                   "and then fails the log instead of being refused in time. Use ext4 or xfs, or "
+                   "turn copy-on-write off for the directory before the log is created (chattr +C "
+                   "on btrfs)",
                    probe->fs_name);
     }
     if (!probe->direct) {
@@ -97,24 +90,23 @@ static void advice_collect(struct advice *advice, const struct weir_probe *probe
     if (probe->sync_implausible) {
         advice_add(advice,
                    "a durable write took %s: too fast for a device that keeps what it has "
-                   "acknowledged. A cache "
-                   "in between may be lying (a virtual disk with cache=unsafe, a controller "
-                   "without a battery, "
-                   "a RAM disk): records can be lost at a power cut",
+                   "acknowledged. A cache in between may be lying (a virtual disk with "
+                   "cache=unsafe, a controller without a battery, a RAM disk): records can be "
+                   "lost at a power cut",
                    text_duration(probe->sync_ns_p50).chars);
     }
     if (probe->memlock_bytes < MEMLOCK_BYTES_LOW) {
         advice_add(advice,
                    "the limit of locked memory is %s: older kernels charge the ring's buffers to "
-                   "it, which are "
-                   "then not registered. Raise it (ulimit -l, LimitMEMLOCK= of systemd)",
+                   "it, which are then not registered. Raise it (ulimit -l, LimitMEMLOCK= of "
+                   "systemd)",
                    text_bytes(probe->memlock_bytes).chars);
     }
     if (strcmp(probe->memory_source, "malloc") == 0) {
         advice_add(advice,
                    "jemalloc is not in this process: memory comes from malloc. Link the program "
-                   "with -ljemalloc, "
-                   "or start it with LD_PRELOAD=libjemalloc.so.2, or give the log memory hooks");
+                   "with -ljemalloc, or start it with LD_PRELOAD=libjemalloc.so.2, or give the "
+                   "log memory hooks");
     }
 }
 
@@ -169,7 +161,10 @@ static void probe_print(const char *dir, const struct weir_probe *probe)
     }
     printf("plausible      %s\n",
            probe->sync_implausible ? "no: acknowledgements look too fast to be durable" : "yes");
-    printf("auto           %s: %s\n", text_io(probe->io_auto), probe->io_auto_reason);
+    /* Some reasons begin with the way itself. */
+    const char *way = text_io(probe->io_auto);
+    const bool named = strncmp(probe->io_auto_reason, way, strlen(way)) == 0;
+    printf("auto           %s%s%s\n", named ? "" : way, named ? "" : ": ", probe->io_auto_reason);
 }
 
 static void probe_json(const char *dir, const struct weir_probe *probe, const struct advice *advice)
@@ -217,12 +212,11 @@ static const struct verb_text text = {
     .name = "doctor",
     .summary = "say what this machine and a directory offer to a log",
     .operands = "[DIR]",
-    .about = "Looks at the kernel, io_uring, the file system and the device under DIR (default: "
-             "the current directory),\n"
-             "measures durable writes, says what --io auto comes down to there and why, and warns "
-             "of what stands in\n"
-             "the way of speed or durability, with the way out. Writes a file of 1 MiB to DIR and "
-             "removes it again.\n",
+    .about =
+        "Looks at the kernel, io_uring, the file system and the device under DIR (default: the\n"
+        "current directory), measures durable writes, says what --io auto comes down to there\n"
+        "and why, and warns of what stands in the way of speed or durability, with the way out.\n"
+        "Writes a file of 1 MiB to DIR and removes it again.\n",
     .exits = "  0   looked, warnings or not\n"
              "  1   it failed: one line on standard error says what, and where\n"
              "  64  the command line is wrong\n",

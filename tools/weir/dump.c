@@ -150,14 +150,12 @@ static const struct verb_text text = {
     .name = "dump",
     .summary = "print segments, batches and record headers",
     .operands = "DIR",
-    .about = "One line per segment, per batch (LSN, end, epoch, records, bytes of frames, promise, "
-             "chain, time) and per\n"
-             "record (LSN, tag, bytes, whether the next one belongs to the same atomic group). The "
-             "log may be in use;\n"
-             "it is opened read-only. Which records are shown is as for weir cat. With --json, one "
-             "object per line,\n"
-             "kind is segment, batch or record. A log that is damaged: see weir explain and weir "
-             "salvage.\n",
+    .about =
+        "One line per segment, per batch (LSN, end, epoch, records, bytes of frames, promise,\n"
+        "chain, time) and per record (LSN, tag, bytes, whether the next one belongs to the same\n"
+        "atomic group). The log may be in use; it is opened read-only. Which records are shown\n"
+        "is as for weir cat. With --json, one object per line, kind is segment, batch or\n"
+        "record. A log that is damaged: see weir explain and weir salvage.\n",
     .exits = ARGS_EXITS,
     .example = "  weir dump --count 10 --payload /tmp/log\n",
     .operands_min = 1,

@@ -113,12 +113,10 @@ static const char *way_out(enum weir_verdict verdict)
                "and goes on.";
     case WEIR_VERDICT_CORRUPT:
         return "The log refuses to be opened for appending, and every byte is left as it is. Keep "
-               "a copy of the directory; "
-               "weir salvage DIR --to NEW copies what verifies.";
+               "a copy of the directory; weir salvage DIR --to NEW copies what verifies.";
     case WEIR_VERDICT_UNREADABLE:
         return "The device could not read a block: see the kernel's log. Copy the device first, "
-               "then weir salvage DIR --to "
-               "NEW copies what verifies.";
+               "then weir salvage DIR --to NEW copies what verifies.";
     }
     return "";
 }
@@ -160,12 +158,11 @@ static const struct verb_text text = {
     .name = "explain",
     .summary = "say why the log ends where it does, or what stands at an LSN",
     .operands = "DIR [LSN]",
-    .about = "Without LSN: the verdict as weir verify gives it, and what stands at the end of the "
-             "log, at the position\n"
-             "that does not verify, and at the evidence that decided. With LSN (decimal or 0x...): "
-             "which file, offset,\n"
-             "segment, batch and record that position is in. Nothing is written; the log may be in "
-             "use.\n",
+    .about =
+        "Without LSN: the verdict as weir verify gives it, and what stands at the end of the\n"
+        "log, at the position that does not verify, and at the evidence that decided. With LSN\n"
+        "(decimal or 0x...): which file, offset, segment, batch and record that position is in.\n"
+        "Nothing is written; the log may be in use.\n",
     .exits = "  0   told, whatever the verdict\n"
              "  1   it failed: one line on standard error says what, and where\n"
              "  64  the command line is wrong\n",

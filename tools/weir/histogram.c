@@ -38,6 +38,9 @@ uint64_t histogram_quantile(const struct histogram *histogram, double share)
     if ((double)rank < place || rank == 0) {
         rank++;
     }
+    if (rank >= histogram->count) {
+        return histogram->max;
+    }
     for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++) {
         seen += histogram->buckets[i];
         if (seen >= rank) {

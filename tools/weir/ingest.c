@@ -490,28 +490,23 @@ static const struct verb_text text = {
     .name = "ingest",
     .summary = "append the lines of a file or of standard input as records",
     .operands = "DIR [FILE|-]",
-    .about = "Each line of FILE (default: standard input) becomes a record, without its newline; "
-             "the last line may\n"
-             "lack one. DIR is created if it does not exist. Records are counted from 0: record i "
-             "goes to producer\n"
-             "i mod N, each producer appends its own in their order, and between producers there "
-             "is none.\n"
-             "\n"
-             "With --wait durable each producer waits until its record survives a power cut before "
-             "it appends the\n"
-             "next; written: until it survives a kill of this process; none: it does not wait. "
-             "Whatever was chosen,\n"
-             "everything is durable when the command returns 0.\n"
-             "\n"
-             "--acks FD: for each acknowledged record a line \"LSN RECORD\" is written to the "
-             "descriptor FD, which\n"
-             "must be open already, never before the acknowledgement that --wait asks for; with "
-             "--wait none, once\n"
-             "the record is durable, in LSN order. If FD is standard output, the figures go to "
-             "standard error.\n"
-             "\n"
-             "SIGINT and SIGTERM end the input: what was read is made durable, and the exit code "
-             "is 1.\n",
+    .about =
+        "Each line of FILE (default: standard input) becomes a record, without its newline; the\n"
+        "last line may lack one. DIR is created if it does not exist. Records are counted from\n"
+        "0: record i goes to producer i mod N, each producer appends its own in their order,\n"
+        "and between producers there is none.\n"
+        "\n"
+        "With --wait durable each producer waits until its record survives a power cut before\n"
+        "it appends the next; written: until it survives a kill of this process; none: it does\n"
+        "not wait. Whatever was chosen, everything is durable when the command returns 0.\n"
+        "\n"
+        "--acks FD: for each acknowledged record a line \"LSN RECORD\" is written to the\n"
+        "descriptor FD, which must be open already, never before the acknowledgement that\n"
+        "--wait asks for; with --wait none, once the record is durable, in LSN order. If FD is\n"
+        "standard output, the figures go to standard error.\n"
+        "\n"
+        "SIGINT and SIGTERM end the input: what was read is made durable, and the exit code is\n"
+        "1.\n",
     .exits = ARGS_EXITS,
     .example = "  seq 1000000 | weir ingest --producers 16 /tmp/log\n"
                "  weir cat /tmp/log | sort -n | tail -n 1\n",
@@ -595,10 +590,9 @@ int ingest_main(int argc, char **argv)
          .kind = OPTION_WORD,
          .target = &options.tag_word,
          .value = "WHAT",
-         .help = "tag of the records: both (producer number in the upper 16 bits, record number in "
-                 "the lower 48, "
-                 "so that each producer's order can be rebuilt), producer, line, or a number "
-                 "(default both)"},
+         .help = "tag of the records: both (producer number in the upper 16 bits, record number "
+                 "in the lower 48, so that each producer's order can be rebuilt), producer, "
+                 "line, or a number (default both)"},
         {.name = "segment",
          .kind = OPTION_BYTES,
          .target = &options.segment_bytes,

@@ -26,9 +26,10 @@ int lanes_open(struct lanes **lanes_out, size_t count, uint64_t budget_bytes);
 /* No thread may use them any more. */
 void lanes_close(struct lanes *lanes);
 
-/* Reader: packs a record for a lane; waits while the budget is used up. Return: 0 or -ENOMEM. */
+/* Reader: packs a record for a lane, 0..count-1; waits while the budget is used up.
+ * Return: 0 or -ENOMEM. */
 int lane_put(struct lanes *lanes,
-             size_t lane,
+             size_t index,
              uint64_t line,
              const unsigned char *data,
              size_t bytes);
@@ -38,7 +39,7 @@ void lanes_flush(struct lanes *lanes);
 void lanes_end(struct lanes *lanes);
 
 /* Producer: the next parcel; sleeps for it. Return: NULL when nothing will follow. */
-struct parcel *lane_take(struct lanes *lanes, size_t lane);
+struct parcel *lane_take(struct lanes *lanes, size_t index);
 /* Producer: the next record of the parcel. Return: false when there is none. */
 bool parcel_next(struct parcel *parcel, struct lane_record *record_out);
 /* Producer: the parcel is done. */

@@ -42,8 +42,7 @@ static void usage_print(FILE *to)
     fprintf(to,
             "\n  weir VERB --help   options, exit codes, an example\n"
             "  weir --version     version of the command and of the library\n"
-            "\nexit codes:\n%s"
-            "  weir verify has more: see its help\n",
+            "\nexit codes:\n%s  weir verify has more: see its help\n",
             ARGS_EXITS);
 }
 

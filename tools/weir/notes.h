@@ -12,7 +12,7 @@ struct notes {
 
 /* An on_event hook; event_ctx is a struct notes. Tells poison, stalls and disk space; a fallback is
  * part of each verb's own report, and so is what was recovered. */
-void notes_event(void *notes, const struct weir_event *event);
+void notes_event(void *ctx, const struct weir_event *event);
 /* If the opening cut a torn tail, says so. */
 void notes_recovered(const struct notes *notes, struct weir_log *log);
 

@@ -18,7 +18,7 @@ struct progress {
 void progress_begin(struct progress *progress, const char *what);
 /* Draws at most ten times a second. total 0: not known. Fits the library's progress callbacks. One
  * thread. */
-void progress_show(void *progress, uint64_t done, uint64_t total);
+void progress_show(void *ctx, uint64_t done, uint64_t total);
 /* Takes the bar away, so that what is printed next stands alone. */
 void progress_end(struct progress *progress);
 

@@ -48,11 +48,11 @@ static const struct verb_text text = {
     .name = "salvage",
     .summary = "copy what verifies of a damaged log into a new one",
     .operands = "DIR --to NEW",
-    .about = "Copies every record that verifies, at its LSN, into a new log (with an identity of "
-             "its own) in NEW, and lists\n"
-             "the gaps: the ranges of LSNs from which nothing could be taken. For logs that are "
-             "refused as corrupt.\n"
-             "Nothing is ever written to DIR. NEW must not hold a log; it is created if missing.\n",
+    .about =
+        "Copies every record that verifies, at its LSN, into a new log (with an identity of its\n"
+        "own) in NEW, and lists the gaps: the ranges of LSNs from which nothing could be taken.\n"
+        "For logs that are refused as corrupt. Nothing is ever written to DIR. NEW must not\n"
+        "hold a log; it is created if missing.\n",
     .exits = "  0   done, gaps or not\n"
              "  1   it failed: one line on standard error says what, and where\n"
              "  64  the command line is wrong\n",

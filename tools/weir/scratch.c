@@ -9,7 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { LSN_DIGITS = 16 };
+/* A segment is called BASE-END.weir. */
+#define LSN_DIGITS ((size_t)16)
 
 static bool is_dots(const char *name)
 {

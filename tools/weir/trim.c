@@ -16,11 +16,10 @@ static const struct verb_text text = {
     .name = "trim",
     .summary = "give up the records before an LSN",
     .operands = "DIR --before LSN",
-    .about = "The records before LSN are gone for good when the command returns 0; whole segments "
-             "below it are kept for\n"
-             "reuse or removed. LSN must not be above the end of the log. The log must not be open "
-             "for appending: its\n"
-             "writer has to trim it itself (weir_trim).\n",
+    .about =
+        "The records before LSN are gone for good when the command returns 0; whole segments\n"
+        "below it are kept for reuse or removed. LSN must not be above the end of the log. The\n"
+        "log must not be open for appending: its writer has to trim it itself (weir_trim).\n",
     .exits = ARGS_EXITS,
     .example = "  weir trim /tmp/log --before 1048576\n",
     .operands_min = 1,

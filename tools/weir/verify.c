@@ -37,18 +37,18 @@ static const struct verb_text text = {
     .name = "verify",
     .summary = "check every byte of a log and say how it ends",
     .operands = "DIR",
-    .about = "Reads the whole log from its oldest record, checks every checksum and every link, "
-             "and says why the log\n"
-             "ends where it ends. Nothing is written. The log may be in use.\n"
-             "\n"
-             "  clean       closed cleanly, or nothing but zeros behind the last batch\n"
-             "  stale       behind the last batch, bytes of an earlier use of the file: as it "
-             "should be\n"
-             "  torn        bad bytes at or above every promise: they were never acknowledged; "
-             "opening cuts them\n"
-             "  corrupt     bad bytes below a promise: acknowledged records are damaged; see weir "
-             "explain, weir salvage\n"
-             "  unreadable  the device could not read a block\n",
+    .about =
+        "Reads the whole log from its oldest record, checks every checksum and every link, and\n"
+        "says why the log ends where it ends. Nothing is written. The log may be in use.\n"
+        "\n"
+        "  clean       closed cleanly, or nothing but zeros behind the last batch\n"
+        "  stale       behind the last batch, bytes of an earlier use of the file: as it should\n"
+        "              be\n"
+        "  torn        bad bytes at or above every promise: they were never acknowledged;\n"
+        "              opening cuts them\n"
+        "  corrupt     bad bytes below a promise: acknowledged records are damaged; see weir\n"
+        "              explain, weir salvage\n"
+        "  unreadable  the device could not read a block\n",
     .exits = "  0   clean or stale\n"
              "  1   torn\n"
              "  2   corrupt\n"
