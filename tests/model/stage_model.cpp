@@ -1,0 +1,872 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The stage (engine/stage) under Relacy: the text of production, compiled as C++ with atomics, plain fields, futexes and rings of the model.
+ *
+ * Weaker than the real thing on purpose: a ring hands indices over relaxed; a futex orders nothing at all, not even between a waker and the
+ * woken; futex_wait may return for no reason (flag S). Plain fields of slot and role, frames, headers and the "disk" are race-checked variables. A
+ * toy flusher does what engine/drain/flusher.c does with the stage; I/O is a number of turns.
+ *
+ * run.sh builds and runs it. Arguments: see main(). */
+#include <errno.h>
+#include <stdalign.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <relacy/relacy.hpp>
+#undef new
+#undef delete
+#undef malloc
+#undef calloc
+#undef realloc
+#undef free
+#undef errno
+#undef assert
+
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <new>
+#include <sstream>
+#include <string>
+
+/* ---- access sites: every atomic access of the text, with an order that a mutant may override ---------------------- */
+
+struct alignas(64) site {
+    const char *file;
+    int line;
+    const char *func;
+    const char *expr;
+    const char *op;
+    const char *name;
+    int order;
+    int now;
+    int fresh; /* an index came through a ring: the newest value is read, though nothing but this access acquires it */
+};
+extern site __start_model_sites[], __stop_model_sites[];
+#define SITE(p, op, order)                                                                                                 \
+    static site site_ __attribute__((section("model_sites"), used)) = {                                                    \
+        __FILE__, __LINE__, __func__, #p, op, #order, rl::mo_##order, rl::mo_##order}
+
+/* ---- memory of one execution --------------------------------------------------------------------------------------- */
+
+static const int POOL = 400;
+template <typename T> struct pool {
+    alignas(16) char room[POOL][sizeof(T)];
+    int used;
+    T *take() { if (used == POOL) abort(); return (T *)room[used++]; }
+    void drop() { for (int i = 0; i < used; i++) ((T *)room[i])->~T(); used = 0; }
+};
+static pool<rl::atomic<uint32_t>> pool32;
+static pool<rl::atomic<uint64_t>> pool64;
+static pool<rl::var<uint64_t>> vars;
+template <typename T> struct pool_of;
+template <> struct pool_of<uint32_t> { static rl::atomic<uint32_t> *take() { return pool32.take(); } };
+template <> struct pool_of<int32_t> { static rl::atomic<uint32_t> *take() { return pool32.take(); } };
+template <> struct pool_of<uint64_t> { static rl::atomic<uint64_t> *take() { return pool64.take(); } };
+template <typename T> struct wide { typedef T type; };
+template <> struct wide<int32_t> { typedef uint32_t type; };
+
+static void failed(const char *what) { rl::ctx().fail_test(what, rl::test_result_user_assert_failed, RL_INFO); }
+#define ENSURE(x) do { if (!(x)) failed(#x); } while (0)
+
+/* All-zero bytes are a valid, not yet touched one: production memsets its structs. */
+template <typename T> struct matom {
+    typedef rl::atomic<typename wide<T>::type> cell;
+    cell *a;
+    uint32_t sleepers;
+    uint32_t cheap; /* a counter or a hint: no step of its own */
+    T plain;
+    void touch() { if (!a) { a = new (pool_of<T>::take()) cell; a->store(0, rl::mo_relaxed, RL_INFO); } }
+};
+template <typename T> struct same { typedef T type; };
+static unsigned looks[8]; /* of a thread inside a wait, since it slept last; 0: in none */
+static void *the_word;
+static uint64_t word_limit;
+
+template <typename T> T do_load(matom<T> *p, const site &s)
+{
+    unsigned *mine = &looks[rl::thread_index()];
+    if (*mine && ++*mine > 200) failed("a wait that spins");
+    if (p->cheap) return p->plain;
+    p->touch();
+    if (s.fresh) {
+        return (T)p->a->rmw(rl::rmw_type_t<rl::rmw_type_add>(), (typename wide<T>::type)0, (rl::memory_order)s.now,
+                            rl::debug_info(s.func, s.file, s.line));
+    }
+    return (T)p->a->load((rl::memory_order)s.now, rl::debug_info(s.func, s.file, s.line));
+}
+template <typename T> void do_store(matom<T> *p, typename same<T>::type v, const site &s)
+{
+    if (p->cheap) { p->plain = v; return; }
+    p->touch();
+    p->a->store(v, (rl::memory_order)s.now, rl::debug_info(s.func, s.file, s.line));
+}
+template <rl::rmw_type_e type, typename T> T do_rmw(matom<T> *p, typename same<T>::type v, const site &s)
+{
+    if (p->cheap) { T old = p->plain; p->plain = rl::perform_rmw(rl::rmw_type_t<type>(), old, v); return old; }
+    p->touch();
+    T old = (T)p->a->rmw(rl::rmw_type_t<type>(), (typename wide<T>::type)v, (rl::memory_order)s.now, rl::debug_info(s.func, s.file, s.line));
+    if ((void *)p == the_word) ENSURE(((uint64_t)old & ((UINT64_C(1) << 36) - 1)) <= word_limit);
+    return old;
+}
+template <typename T> bool do_cas(matom<T> *p, T *expected, typename same<T>::type v, const site &s)
+{
+    p->touch();
+    typename wide<T>::type e = *expected;
+    bool ok = p->a->compare_exchange(rl::bool_t<false>(), e, (typename wide<T>::type)v, (rl::memory_order)s.now, rl::mo_relaxed,
+                                     rl::debug_info(s.func, s.file, s.line));
+    *expected = (T)e;
+    return ok;
+}
+
+#define WEIR__ATOMIC_MODEL
+#define WEIR__ATOMIC(type) matom<type>
+#define weir__load(p, order) ({ SITE(p, "load", order); do_load((p), site_); })
+#define weir__store(p, v, order) ({ SITE(p, "store", order); do_store((p), (v), site_); })
+#define weir__exchange(p, v, order) ({ SITE(p, "rmw exchange", order); do_rmw<rl::rmw_type_swap>((p), (v), site_); })
+#define weir__fetch_add(p, v, order) ({ SITE(p, "rmw fetch_add", order); do_rmw<rl::rmw_type_add>((p), (v), site_); })
+#define weir__fetch_sub(p, v, order) ({ SITE(p, "rmw fetch_sub", order); do_rmw<rl::rmw_type_sub>((p), (v), site_); })
+#define weir__fetch_or(p, v, order) ({ SITE(p, "rmw fetch_or", order); do_rmw<rl::rmw_type_or>((p), (v), site_); })
+#define weir__cas(p, e, v, order) ({ SITE(p, "rmw cas", order); do_cas((p), (e), (v), site_); })
+
+/* A plain field of slot or role: run.sh puts this type into its copy of stage.h. */
+template <typename T> struct model_plain {
+    rl::var<uint64_t> *v;
+    T init;
+    model_plain() : v(0), init(0) {}
+    model_plain(T value) : v(0), init(value) {}
+    model_plain(const model_plain &o) : v(0), init(o) {}
+    void touch() { if (!v) { v = new (vars.take()) rl::var<uint64_t>; (*v)(RL_INFO) = (uint64_t)init; } }
+    operator T() const { return v ? (T)(*v)(RL_INFO).load() : init; }
+    model_plain &operator=(T value) { touch(); (*v)(RL_INFO) = (uint64_t)value; return *this; }
+    model_plain &operator=(const model_plain &o) { T value = o; return *this = value; }
+    T operator++() { T value = (T)(*this + 1); *this = value; return value; }
+    T operator++(int) { T value = *this; *this = (T)(value + 1); return value; }
+};
+
+#define _Static_assert(condition, text) static_assert(true, text) /* sizes are the model's here */
+#define _Noreturn __attribute__((noreturn))
+static void *model_memcpy(void *to, const void *from, size_t bytes);
+
+#include "stage/stage.c"
+#include "stage/reserve.c"
+#include "stage/retire.c"
+#define memcpy model_memcpy
+#include "stage/wait.c"
+#undef memcpy
+
+void weir__check_failed(const char *condition, const char *, int) { failed(condition); abort(); }
+
+/* ---- ports ---------------------------------------------------------------------------------------------------------- */
+
+uint64_t weir__now_ns(void) { return 1; }
+void *weir__mem_alloc(struct weir__mem *, size_t bytes, size_t) { return calloc(1, bytes); }
+void weir__mem_free(struct weir__mem *, void *block, size_t) { free(block); }
+void *weir__mem_alloc_io(struct weir__mem *, size_t bytes) { return calloc(1, bytes); }
+void weir__mem_free_io(struct weir__mem *, void *block, size_t) { free(block); }
+size_t weir__mem_io_bytes(size_t bytes) { return bytes; }
+uint32_t weir__chain_next(uint32_t chain, weir_lsn lsn, weir_lsn end, uint64_t, uint64_t)
+{
+    return chain * 31u + (uint32_t)(lsn * 7 + end);
+}
+
+static bool spurious;
+
+int weir__futex_wait(WEIR__ATOMIC(uint32_t) *word, uint32_t value, uint64_t deadline_ns)
+{
+    rl::context &c = rl::ctx();
+    if (looks[rl::thread_index()]) looks[rl::thread_index()] = 1;
+    c.sched();
+    word->touch();
+    if (word->a->debug_value() != value) {
+        c.yield(1, RL_INFO);
+        return 0;
+    }
+    uint32_t me = 1u << rl::thread_index();
+    word->sleepers |= me;
+    rl::unpark_reason why = c.park_current_thread(deadline_ns != WEIR__NEVER, spurious, false, RL_INFO);
+    word->sleepers &= ~me;
+    return why == rl::unpark_reason_timeout ? -ETIMEDOUT : 0;
+}
+
+int weir__futex_wake(WEIR__ATOMIC(uint32_t) *word, int count)
+{
+    rl::context &c = rl::ctx();
+    int woken = 0;
+    c.sched();
+    for (int i = 0; i < 8 && woken < count; i++) {
+        if (word->sleepers & 1u << i) {
+            word->sleepers &= ~(1u << i);
+            c.unpark_thread(i, false, RL_INFO);
+            woken++;
+        }
+    }
+    return woken;
+}
+
+/* Carries indices and no order. consumer: two takers that are not ordered are a race. */
+struct weir__ring {
+    matom<uint32_t> head, tail;
+    rl::var<uint64_t> *consumer;
+    uint32_t entry[256];
+};
+int weir__ring_create(struct weir__mem *, uint32_t, struct weir__ring **out)
+{
+    *out = (struct weir__ring *)calloc(1, sizeof **out);
+    (*out)->head.touch();
+    (*out)->tail.touch();
+    (*out)->consumer = new (vars.take()) rl::var<uint64_t>;
+    (*(*out)->consumer)(RL_INFO) = 0;
+    return 0;
+}
+void weir__ring_destroy(struct weir__mem *, struct weir__ring *ring) { free(ring); }
+static bool ring_put(struct weir__ring *ring, uint32_t index)
+{
+    uint32_t at = ring->tail.a->debug_value();
+    while (!ring->tail.a->compare_exchange(rl::bool_t<false>(), at, at + 1, rl::mo_relaxed, rl::mo_relaxed, RL_INFO)) {
+    }
+    ENSURE(at < 256);
+    ring->entry[at] = index; /* no other thread runs between the two */
+    return true;
+}
+static bool ring_take(struct weir__ring *ring, uint32_t *out)
+{
+    uint32_t head = ring->head.a->load(rl::mo_relaxed, RL_INFO);
+    (*ring->consumer)(RL_INFO) = head;
+    ENSURE(head == ring->head.a->debug_value());
+    if (ring->tail.a->load(rl::mo_relaxed, RL_INFO) == head) return false;
+    *out = ring->entry[head];
+    ring->head.a->store(head + 1, rl::mo_relaxed, RL_INFO);
+    return true;
+}
+bool weir__ring_put_spsc(struct weir__ring *ring, uint32_t index) { return ring_put(ring, index); }
+bool weir__ring_put_mpsc(struct weir__ring *ring, uint32_t index) { return ring_put(ring, index); }
+bool weir__ring_take_spsc(struct weir__ring *ring, uint32_t *out) { return ring_take(ring, out); }
+bool weir__ring_take_mpsc(struct weir__ring *ring, uint32_t *out) { return ring_take(ring, out); }
+uint32_t weir__ring_count(struct weir__ring *ring)
+{
+    uint32_t head = ring->head.a->load(rl::mo_relaxed, RL_INFO);
+    uint32_t tail = ring->tail.a->load(rl::mo_relaxed, RL_INFO);
+    return tail >= head ? tail - head : 0;
+}
+
+/* ---- scenarios ------------------------------------------------------------------------------------------------------ */
+
+/* A thread is a list of acts, separated by blanks:
+ *   <n>[a|w][t|d]  append n units; wait for it by its place, or a: do not, or w: by LSN alone; t: try (thrice at most), d: with a deadline
+ *   A  wait_all; must cover all that this thread committed     S  shut     F  fail
+ *   K  prepare one more segment                                E  say that no more space can be had
+ *   Y  let some time pass; YY: much
+ *   R  read from memory, as far as it goes (twelve looks)       L<n>  wait for the LSN n units past the start, until it is there or shut
+ * The flusher is thread 0. The last thread that is not a reader or an L shuts the log. */
+struct scenario {
+    const char *name;
+    uint32_t slots, cap;
+    uint32_t oversize, oversize_units;
+    uint32_t segment_units; /* 0: no end */
+    uint32_t io;            /* 0: I/O ends at once; else slots in flight at most */
+    const char *script[4];
+    bool spurious;
+};
+static const scenario scenarios[] = {
+    {"S0", 1, 1, 0, 0, 0, 0, {"1", "1"}},
+    {"S1", 2, 1, 0, 0, 0, 0, {"1", "1"}},
+    {"S2", 2, 2, 0, 0, 0, 2, {"1 1", "1 1"}},
+    {"S3", 1, 2, 0, 0, 0, 0, {"1a 1a 1", "2 1a"}},
+    {"S4", 2, 2, 0, 0, 0, 2, {"1 1t 1", "2a 1t", "1 2at"}},
+    {"S5", 2, 2, 0, 0, 0, 1, {"1 S", "2a 1 1 1", "1t 1 1a 1"}},
+    {"S6", 1, 1, 0, 0, 0, 1, {"1a 1a 1a", "1a 1a 1 S"}},
+    {"S7", 2, 1, 0, 0, 0, 2, {"1a 1 1a 1", "1 1a 1 1a"}},
+    {"S8", 1, 1, 0, 0, 0, 0, {"1at 1at 1at", "1at 1at 1"}},
+    {"S9", 3, 3, 0, 0, 0, 2, {"1 1 1", "1 1 1", "2a 1a 2"}},
+    {"S10", 1, 1, 0, 0, 0, 1, {"1 S", "1a 1a 1a 1a", "1 1 1"}},
+    {"timed", 1, 1, 0, 0, 0, 1, {"1ad 1ad 1d", "1ad 1 1d"}},
+    {"spurious", 2, 2, 0, 0, 0, 1, {"1 1t 1", "2a 1", "1 2at"}, true},
+    {"two-slots", 2, 2, 0, 0, 0, 1, {"1 2 1w", "2a 1a 2"}},
+    {"by-lsn", 2, 3, 0, 0, 0, 1, {"1w 1a", "1w 2w"}},
+    {"ahead", 2, 4, 0, 0, 0, 1, {"1 1", "L0 L14"}},
+    {"ahead-idle", 2, 4, 0, 0, 0, 1, {"1 YY", "L6"}},
+    {"wait-all-1", 1, 2, 0, 0, 0, 1, {"1a A 1a A", "2a 1a"}},
+    {"wait-all-2", 2, 2, 0, 0, 0, 1, {"1a A", "2a 1a 2a"}},
+    {"wait-all-3", 2, 3, 0, 0, 28, 0, {"A 1a A", "2a 3a", "K K K K K"}},
+    {"wait-all-4", 1, 2, 0, 0, 0, 0, {"2a A", "1a"}},
+    {"oversize", 2, 2, 1, 4, 0, 1, {"1a 4 1", "4w 1a"}},
+    {"oversize-1", 1, 1, 1, 3, 0, 1, {"3a 3t", "1 1a", "1a 3"}},
+    {"oversize-2", 2, 2, 2, 4, 0, 2, {"4a 1", "4a 4t S", "1 2"}},
+    {"frontier", 2, 3, 0, 0, 30, 0, {"1a 3a 2", "2 1", "K K K K K"}},
+    {"frontier-1", 1, 3, 0, 0, 28, 1, {"1 3a", "2 1w", "K K K K K K"}},
+    {"frontier-big", 2, 2, 1, 4, 40, 1, {"1 4 1a", "2a 4w", "K K K K K K"}},
+    {"no-space", 2, 3, 0, 0, 30, 0, {"3a 2a 1a", "2a 1ta", "E"}},
+    {"readers", 2, 2, 0, 0, 0, 1, {"1 2 1", "2a 1", "R"}},
+    {"reader-1", 1, 1, 0, 0, 0, 0, {"1a 1a 1a 1", "R"}},
+    {"reader-big", 1, 1, 1, 3, 0, 1, {"1a 3a 1", "R"}},
+    {"fail", 2, 2, 0, 0, 0, 1, {"1 2 1", "2 1 1w", "Y F"}},
+    {"fail-1", 1, 1, 1, 3, 0, 1, {"1 3 1", "1d 1", "Y F"}},
+    {"fail-all", 1, 2, 0, 0, 28, 1, {"1a A", "2a 2 A", "Y F"}},
+};
+static const scenario *now;
+static rl::iteration_t stopped;
+static struct { uint64_t sleeps1, sleeps2, kicks, wopen, wover, again, refused, taken, copies, straggle; } tally;
+
+static const weir_lsn START = 8;
+static const int IDS = 32;
+
+template <int N> struct test : rl::test_suite<test<N>, N> {
+    struct weir__stage *stage;
+    WEIR__ATOMIC(uint64_t) prepared_end, current_end;
+    WEIR__ATOMIC(int32_t) space_error;
+    uint64_t segment_bytes;
+    /* frames and headers */
+    rl::var<uint64_t> *unit[6][8], *header[6];
+    rl::var<uint64_t> *disk[IDS];
+    bool committed[IDS], seen[IDS];
+    int ids, active;
+    bool fail_called, shut_called, nospace;
+    uint32_t wake_ring_count;
+    /* the toy flusher's */
+    struct batch { int state; uint32_t slot; weir_lsn lsn, end, prev_end; uint32_t chain; int ids[8]; int id_count; } pending[64];
+    struct weir__stage_flusher part;
+    uint32_t inflight;
+    uint64_t next_show, taken_end;
+    weir_lsn last_end;
+    uint32_t chain;
+    uint32_t retained[64], retained_head, retained_tail, hidden[8], hidden_count;
+    bool down;
+
+    static test *self;
+    static void wake_ring(void *ctx) { ((test *)ctx)->wake_ring_count++; }
+
+    void before()
+    {
+        self = this;
+        memset(looks, 0, sizeof looks);
+        pool32.used = pool64.used = vars.used = 0;
+        spurious = now->spurious;
+        the_word = 0;
+        memset((void *)&prepared_end, 0, sizeof prepared_end);
+        memset((void *)&current_end, 0, sizeof current_end);
+        memset((void *)&space_error, 0, sizeof space_error);
+        memset(committed, 0, sizeof committed);
+        memset(seen, 0, sizeof seen);
+        memset(pending, 0, sizeof pending);
+        memset(&part, 0, sizeof part);
+        ids = 0;
+        active = 0;
+        fail_called = shut_called = nospace = down = false;
+        wake_ring_count = inflight = retained_head = retained_tail = hidden_count = 0;
+        next_show = taken_end = 0;
+        last_end = START;
+        chain = 77;
+        segment_bytes = now->segment_units ? now->segment_units * 8 : 1 << 20;
+        current_end.cheap = 1;
+        prepared_end.touch();
+        space_error.touch();
+        prepared_end.a->store(segment_bytes, rl::mo_relaxed, RL_INFO);
+        stage = (struct weir__stage *)calloc(1, sizeof *stage);
+        struct weir__stage_config config;
+        memset((void *)&config, 0, sizeof config);
+        config.mem = (struct weir__mem *)&prepared_end;
+        config.slots = now->slots;
+        config.slot_bytes = 96 + now->cap * 8;
+        config.oversize_buffers = now->oversize;
+        config.oversize_bytes = 96 + now->oversize_units * 8;
+        config.block_bytes = 8;
+        config.segment_bytes = segment_bytes;
+        config.prepared_end = &prepared_end;
+        config.space_error = &space_error;
+        config.current_end = &current_end;
+        config.wake_ring = wake_ring;
+        config.ctx = this;
+        struct weir__position start;
+        memset(&start, 0, sizeof start);
+        start.lsn = START;
+        start.chain = 77;
+        ENSURE(weir__stage_init(stage, &config, &start, 0, segment_bytes, 1) == 0);
+        touch_all();
+        for (uint32_t i = 0; i < stage->slot_count; i++) {
+            header[i] = fresh();
+            for (int u = 0; u < 8; u++) unit[i][u] = fresh();
+        }
+        for (int i = 0; i < IDS; i++) disk[i] = i < 20 ? fresh() : 0;
+        the_word = &stage->word;
+        uint64_t seal = stage->cap + 1;
+        word_limit = stage->cap + (N + 1) * seal * 2;
+        for (int i = 0; i < N - 1; i++) {
+            if (now->script[i] && !strchr("RLKFEY", now->script[i][0])) active++;
+        }
+    }
+    rl::var<uint64_t> *fresh() { rl::var<uint64_t> *v = new (vars.take()) rl::var<uint64_t>; (*v)(RL_INFO) = 0; return v; }
+
+    void touch_all()
+    {
+        matom<uint32_t> *w32[] = {&stage->fl_sleep, &stage->open_gen, &stage->free_gen, &stage->frontier_gen, &stage->oversize_gen,
+                                  &stage->level_gen[0], &stage->level_gen[1], &stage->complete_gen, &stage->exit_gen, &stage->owed,
+                                  &stage->shut, &stage->failed, &stage->at_frontier, &stage->drained};
+        for (auto *a : w32) a->touch();
+        matom<uint64_t> *w64[] = {&stage->sealed_end, &stage->complete, &stage->level[0], &stage->level[1], &stage->word};
+        for (auto *a : w64) a->touch();
+        matom<uint64_t> *count = (matom<uint64_t> *)&stage->counters;
+        for (size_t i = 0; i < sizeof stage->counters / sizeof *count; i++) count[i].cheap = 1;
+        for (uint32_t i = 0; i < stage->slot_count; i++) {
+            struct weir__slot *s = &stage->slots[i];
+            s->pend.touch(); s->ack[0].touch(); s->ack[1].touch(); s->pins.touch(); s->base.touch(); s->prev_end.touch(); s->seq.touch();
+            s->first.touch();
+            s->straggling_since_ns.cheap = 1;
+            s->segment_number.touch(); s->segment_base.touch(); s->chain.touch(); s->end.touch(); s->records.touch(); s->full.touch();
+        }
+    }
+
+    int slot_of(const void *p, int *at)
+    {
+        for (uint32_t i = 0; i < stage->slot_count; i++) {
+            const uint8_t *b = stage->slots[i].buffer;
+            if ((const uint8_t *)p >= b && (const uint8_t *)p < b + stage->slots[i].buffer_bytes) {
+                *at = (int)(((const uint8_t *)p - b) / 8) - 12;
+                return (int)i;
+            }
+        }
+        failed("a place in no buffer");
+        return 0;
+    }
+
+    /* -- the flusher, after engine/drain/flusher.c -- */
+    bool take_complete()
+    {
+        bool did = false;
+        uint32_t index;
+        while (weir__stage_take(stage, &index)) {
+            struct weir__slot *slot = &stage->slots[index];
+            SITE(model, "load", relaxed);
+            uint64_t seq = do_load(&slot->seq, site_);
+            ENSURE(seq < 64);
+            batch *b = &pending[seq];
+            ENSURE(b->state == 0);
+            b->state = 1;
+            b->slot = index;
+            b->lsn = do_load(&slot->base, site_);
+            b->prev_end = do_load(&slot->prev_end, site_);
+            uint32_t end = slot->end, records = slot->records;
+            ENSURE(end > 0 && 96 + end * 8 <= slot->buffer_bytes);
+            b->end = b->lsn + 96 + end * 8;
+            b->chain = slot->chain;
+            ENSURE((uint64_t)slot->segment_base == (uint64_t)(slot->segment_number - 1) * segment_bytes);
+            ENSURE(b->lsn >= slot->segment_base + 8 && b->end <= slot->segment_base + segment_bytes);
+            int last = -1;
+            for (uint32_t u = 0; u < end; u++) {
+                uint64_t value = (*unit[index][u])(RL_INFO);
+                int id = (int)(value >> 40);
+                ENSURE((value & ((UINT64_C(1) << 40) - 1)) == b->lsn + 96 + u * 8);
+                if (id != last) {
+                    ENSURE(!seen[id]);
+                    seen[id] = true;
+                    b->ids[b->id_count++] = id;
+                    last = id;
+                }
+            }
+            ENSURE((int)records == b->id_count);
+            (*header[index])(RL_INFO) = b->lsn;
+            if (seq >= taken_end) taken_end = seq + 1;
+            tally.taken++;
+            did = true;
+        }
+        while (did && next_show < 64 && pending[next_show].state != 0) {
+            weir__stage_show(stage, pending[next_show].slot, pending[next_show].end);
+            next_show++;
+        }
+        return did;
+    }
+    bool submit()
+    {
+        bool did = false;
+        for (uint64_t q = part.next_ack; q < taken_end; q++) {
+            if (pending[q].state == 1 && (now->io == 0 || inflight < now->io)) {
+                pending[q].state = now->io == 0 ? 3 : 2;
+                inflight += now->io != 0;
+                did = true;
+            }
+        }
+        return did;
+    }
+    void complete_one()
+    {
+        uint32_t pick = inflight > 1 ? rl::rand(inflight) : 0;
+        for (uint64_t q = part.next_ack; q < taken_end; q++) {
+            if (pending[q].state == 2 && pick-- == 0) {
+                pending[q].state = 3;
+                inflight--;
+                return;
+            }
+        }
+    }
+    bool acknowledge()
+    {
+        bool did = false;
+        while (part.next_ack < next_show && pending[part.next_ack].state == 3) {
+            uint64_t q = part.next_ack;
+            batch *b = &pending[q];
+            ENSURE(b->prev_end == last_end);
+            ENSURE(b->lsn == last_end || (b->lsn % segment_bytes == 8 && b->lsn > last_end));
+            ENSURE(b->chain == chain);
+            chain = weir__chain_next(chain, b->lsn, b->end, 0, 0);
+            last_end = b->end;
+            for (int i = 0; i < b->id_count; i++) (*disk[b->ids[i]])(RL_INFO) = 1;
+            weir__stage_acknowledge(stage, b->slot, q, WEIR__LEVEL_WRITTEN, b->end);
+            part.next_ack++;
+            weir__stage_acknowledge(stage, b->slot, q, WEIR__LEVEL_DURABLE, b->end);
+            b->state = 4;
+            if (b->slot >= now->slots) give_back(b->slot);
+            else retained[retained_tail++] = b->slot;
+            did = true;
+        }
+        return did;
+    }
+    bool retire()
+    {
+        bool did = false;
+        for (uint32_t i = 0; i < hidden_count;) {
+            if (weir__stage_unpinned(stage, hidden[i])) {
+                give(hidden[i]);
+                hidden[i] = hidden[--hidden_count];
+                did = true;
+            } else {
+                i++;
+            }
+        }
+        while (retained_head != retained_tail) {
+            uint32_t index = retained[retained_head];
+            if (weir__stage_free_count(stage) >= (now->slots > 1 ? now->slots / 2 : 1)) break;
+            retained_head++;
+            give_back(index);
+            did = true;
+        }
+        return did;
+    }
+    void give_back(uint32_t index)
+    {
+        if (weir__stage_hide(stage, index)) give(index);
+        else hidden[hidden_count++] = index;
+    }
+    void give(uint32_t index)
+    {
+        /* The last use of the buffer: what is filled next has to come after it. */
+        for (int u = 0; u < 8; u++) (void)(*unit[index][u])(RL_INFO).load();
+        (*header[index])(RL_INFO) = 0;
+        weir__stage_give(stage, index);
+    }
+    void flusher()
+    {
+        SITE(model, "load", acquire);
+        for (;;) {
+            bool did = false;
+            if (inflight > 0 && rl::rand(2)) { complete_one(); did = true; }
+            did |= !down && acknowledge();
+            did |= retire();
+            did |= take_complete();
+            bool may_seal = inflight == 0 && !down;
+            if (weir__stage_serve(stage, &part, may_seal)) { take_complete(); did = true; }
+            if (!down && do_load(&stage->failed, site_)) down = true;
+            if (down) {
+                if (inflight == 0) break;
+                complete_one();
+                continue;
+            }
+            did |= submit();
+            if (part.final && inflight == 0 && part.next_ack == stage->role.seq) break;
+            if (did) continue;
+            if (inflight == 0) {
+                if (!weir__stage_going_to_sleep(stage, &part, 1, may_seal) || still_hidden()) continue;
+                tally.sleeps1++;
+                while (do_load(&stage->fl_sleep, site_) == 1) weir__futex_wait(&stage->fl_sleep, 1, WEIR__NEVER);
+                weir__stage_awake(stage);
+            } else if (inflight >= now->io) {
+                complete_one();
+            } else if (weir__stage_going_to_sleep(stage, &part, 2, false) && !still_hidden()) {
+                tally.sleeps2++;
+                uint32_t before = wake_ring_count;
+                rl::ctx().yield(1, RL_INFO);
+                if (wake_ring_count == before || rl::rand(2)) complete_one();
+                else tally.kicks++;
+                weir__stage_awake(stage);
+            }
+        }
+        weir__stage_leave(stage);
+    }
+    bool still_hidden()
+    {
+#ifndef NO_LOOK_AT_HIDDEN /* the fault that this look cures, for a mutant */
+        for (uint32_t i = 0; i < hidden_count; i++) {
+            if (weir__stage_unpinned(stage, hidden[i])) {
+                weir__stage_awake(stage);
+                return true;
+            }
+        }
+#endif
+        return false;
+    }
+
+    /* -- the others -- */
+    void append(uint32_t units, char wait, char mode, uint64_t *mine)
+    {
+        struct weir__place place;
+        int code = 0;
+        for (int t = 0; t < 3; t++) {
+            code = weir__stage_reserve(stage, units * 8, mode == 't' ? 0 : mode == 'd' ? 1000 : WEIR__NEVER, &place);
+            if (code != -EAGAIN && code != -ETIMEDOUT) break;
+            tally.again++;
+            rl::ctx().yield(1, RL_INFO);
+        }
+        if (code != 0) {
+            tally.refused++;
+            ENSURE((code == -EAGAIN && mode == 't') || (code == -ETIMEDOUT && mode == 'd') || (code == WEIR_ESHUTDOWN && shut_called) ||
+                   (code == WEIR_EFAILED && fail_called) || (code == -ENOSPC && nospace));
+            return;
+        }
+        int at, id = ids++;
+        ENSURE(id < 20);
+        int index = slot_of(place.at, &at);
+        ENSURE(index == (int)place.slot && place.units == units);
+        for (uint32_t u = 0; u < units; u++) (*unit[index][at + u])(RL_INFO) = (uint64_t)id << 40 | (place.lsn + u * 8);
+        committed[id] = true;
+        weir_lsn lsn = place.lsn;
+        weir__stage_commit(stage, &place, 1);
+        *mine |= UINT64_C(1) << id;
+        if (wait == 'a') return;
+        uint32_t slot = wait == 'w' ? WEIR__SLOT_NONE : place.slot;
+        looks[rl::thread_index()] = 1;
+        code = weir__stage_wait(stage, lsn, WEIR__LEVEL_DURABLE, slot, place.seq, WEIR__NEVER);
+        looks[rl::thread_index()] = 0;
+        if (code == 0) on_disk(UINT64_C(1) << id);
+        else ENSURE(code == WEIR_EFAILED && fail_called);
+    }
+    void on_disk(uint64_t mine)
+    {
+        for (int i = 0; i < 20; i++) {
+            if (mine >> i & 1) ENSURE((uint64_t)(*disk[i])(RL_INFO).load() == 1);
+        }
+    }
+    void shut()
+    {
+        shut_called = true;
+        weir__stage_shut(stage);
+    }
+    void run(const char *s)
+    {
+        static const char none[] = "";
+        uint64_t mine = 0;
+        bool counts = !strchr("RLKFEY", s[0]);
+        weir_lsn read_to = START;
+        for (; *s; s++) {
+            if (*s >= '1' && *s <= '9') {
+                uint32_t n = (uint32_t)(*s - '0');
+                char wait = 'p', mode = 'n';
+                for (; s[1] && s[1] != ' '; s++) {
+                    if (s[1] == 'a' || s[1] == 'w') wait = s[1];
+                    else mode = s[1];
+                }
+                append(n, wait, mode, &mine);
+            } else if (*s == 'A') {
+                int code = weir__stage_wait_all(stage, WEIR__NEVER);
+                if (code == 0) on_disk(mine);
+                else ENSURE((code == WEIR_EFAILED && fail_called) || (code == WEIR_ESHUTDOWN && shut_called));
+            } else if (*s == 'S') {
+                shut();
+            } else if (*s == 'F') {
+                fail_called = true;
+                weir__stage_fail(stage);
+            } else if (*s == 'K' || *s == 'E') {
+                SITE(model, "store", release);
+                if (*s == 'K') do_store(&prepared_end, prepared_end.a->debug_value() + segment_bytes, site_);
+                else { nospace = true; do_store(&space_error, -ENOSPC, site_); }
+                weir__stage_frontier_moved(stage);
+            } else if (*s == 'R') {
+                for (int look = 0; look < 12; look++) {
+                    copied = 0;
+                    size_t bytes = weir__stage_copy(stage, read_to, (void *)none, 4096);
+                    if (bytes > 0) {
+                        ENSURE(copied == bytes);
+                        read_to = copied_base + bytes;
+                        tally.copies++;
+                    } else {
+                        rl::ctx().yield(1, RL_INFO);
+                    }
+                }
+            } else if (*s == 'L') {
+                int n = atoi(s + 1);
+                while (s[1] >= '0' && s[1] <= '9') s++;
+                looks[rl::thread_index()] = 1;
+                int code = weir__stage_wait(stage, START + 96 + n * 8, WEIR__LEVEL_DURABLE, WEIR__SLOT_NONE, 0, WEIR__NEVER);
+                looks[rl::thread_index()] = 0;
+                ENSURE(code == 0 || (code == WEIR_ESHUTDOWN && shut_called));
+            } else if (*s == 'Y') {
+                for (int n = s[1] == 'Y' ? 400 : (int)rl::rand(60); n > 0; n--) rl::ctx().yield(1, RL_INFO);
+                if (s[1] == 'Y') s++;
+            }
+        }
+        if (counts && --active == 0) {
+            shut();
+            ENSURE(weir__stage_wait_drained(stage, WEIR__NEVER) == 0);
+        }
+    }
+    size_t copied;
+    weir_lsn copied_base;
+    void copy(const void *from, size_t bytes)
+    {
+        int at;
+        int index = slot_of(from, &at);
+        copied = bytes;
+        copied_base = (*header[index])(RL_INFO);
+        for (size_t u = 0; u < (bytes - 96) / 8; u++) {
+            uint64_t value = (*unit[index][u])(RL_INFO);
+            ENSURE((value & ((UINT64_C(1) << 40) - 1)) == copied_base + 96 + u * 8);
+        }
+    }
+    void thread(unsigned index)
+    {
+        if (index == 0) flusher();
+        else if (now->script[index - 1]) run(now->script[index - 1]);
+    }
+    void after()
+    {
+        if (!fail_called) {
+            for (int i = 0; i < ids; i++) ENSURE(committed[i] && seen[i] && (uint64_t)(*disk[i])(RL_INFO).load() == 1);
+        }
+        tally.wopen += stage->counters.stalls_slot.plain;
+        tally.wover += stage->counters.stalls_oversize.plain;
+        tally.straggle += stage->counters.stalls_straggler.plain;
+        weir__stage_exit(stage);
+        free(stage);
+        pool32.drop();
+        pool64.drop();
+        vars.drop();
+    }
+};
+template <int N> test<N> *test<N>::self;
+static int threads;
+static void *model_memcpy(void *to, const void *from, size_t bytes)
+{
+    if (threads == 3) test<3>::self->copy(from, bytes);
+    else test<4>::self->copy(from, bytes);
+    return to;
+}
+
+/* ---- running ---------------------------------------------------------------------------------------------------------- */
+
+struct null_stream : std::ostream { null_stream() : std::ostream(0) {} };
+
+/* "" or how it failed. bound 0: random. */
+static std::string run_one(const scenario *s, uint64_t count, unsigned bound, bool history, double *seconds)
+{
+    rl::test_params params;
+    static null_stream nothing;
+    std::ostringstream out;
+    now = s;
+    threads = s->script[2] ? 4 : 3;
+    params.iteration_count = count;
+    params.search_type = bound ? rl::sched_bound : rl::sched_random;
+    params.context_bound = bound ? bound - 1 : 0;
+    params.execution_depth_limit = 6000;
+    params.output_stream = history ? (std::ostream *)&std::cout : &nothing;
+    params.progress_stream = &nothing;
+    params.collect_history = false; /* a failure is run again to collect it */
+    auto start = std::chrono::steady_clock::now();
+    bool ok = threads == 3 ? rl::simulate<test<3>>(params) : rl::simulate<test<4>>(params);
+    *seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    stopped = params.stop_iteration;
+    if (ok) return "";
+    return std::string(rl::test_result_str(params.test_result));
+}
+
+static const scenario *find(const char *name)
+{
+    for (auto &s : scenarios) {
+        if (!strcmp(s.name, name)) return &s;
+    }
+    fprintf(stderr, "no scenario %s\n", name);
+    exit(2);
+}
+
+static int weaker(const site &s, int out[2])
+{
+    bool load = !strncmp(s.op, "load", 4), store = !strncmp(s.op, "store", 5);
+    switch (s.order) {
+    case rl::mo_seq_cst: out[0] = load ? rl::mo_acquire : store ? rl::mo_release : rl::mo_acq_rel; return 1;
+    case rl::mo_acq_rel: out[0] = rl::mo_acquire; out[1] = rl::mo_release; return 2;
+    case rl::mo_acquire: case rl::mo_release: out[0] = rl::mo_relaxed; return 1;
+    default: return 0;
+    }
+}
+
+/* stage_model run COUNT [SCENARIO...]      random executions of each
+ * stage_model bound N SCENARIO             every execution with at most N preemptions
+ * stage_model show SCENARIO COUNT          random, with the history of the failure
+ * stage_model weaken COUNT [SCENARIO...]   each atomic access one step weaker: which scenario fails */
+int main(int argc, char **argv)
+{
+    std::string verb = argc > 1 ? argv[1] : "";
+    double seconds = 0;
+    int bad = 0;
+    for (site *s = __start_model_sites; s < __stop_model_sites; s++) {
+        s->fresh = !strcmp(s->expr, "&slot->pend") && !strcmp(s->func, "weir__stage_take") ||
+                   !strcmp(s->func, "weir__role_take_free");
+    }
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    if (verb == "run") {
+        uint64_t count = strtoull(argv[2], NULL, 10);
+        for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++) {
+            const scenario *s = &scenarios[i];
+            bool wanted = argc == 3;
+            for (int a = 3; a < argc; a++) wanted |= !strcmp(argv[a], s->name);
+            if (!wanted) continue;
+            memset(&tally, 0, sizeof tally);
+            std::string why = run_one(s, count, 0, false, &seconds);
+            printf("%-13s %-22s at %llu in %.1f s; slots %llu sleeps %llu + %llu stalls %llu + %llu again %llu refused %llu copies %llu stragglers %llu\n",
+                   s->name, why.empty() ? "ok" : why.c_str(), (unsigned long long)stopped, seconds, (unsigned long long)tally.taken,
+                   (unsigned long long)tally.sleeps1, (unsigned long long)tally.sleeps2, (unsigned long long)tally.wopen,
+                   (unsigned long long)tally.wover, (unsigned long long)tally.again, (unsigned long long)tally.refused,
+                   (unsigned long long)tally.copies, (unsigned long long)tally.straggle);
+            bad += !why.empty();
+        }
+        return bad != 0;
+    }
+    if (verb == "bound") {
+        std::string why = run_one(find(argv[3]), UINT64_MAX, (unsigned)atoi(argv[2]) + 1, false, &seconds);
+        printf("%-13s at most %s preemptions: %s, %llu executions in %.1f s\n", argv[3], argv[2], why.empty() ? "ok, all" : why.c_str(),
+               (unsigned long long)stopped, seconds);
+        return !why.empty();
+    }
+    if (verb == "show") {
+        run_one(find(argv[2]), strtoull(argv[3], NULL, 10), 0, true, &seconds);
+        return 0;
+    }
+    if (verb == "weaken") {
+        uint64_t count = strtoull(argv[2], NULL, 10);
+        int killed = 0, alive = 0;
+        for (site *s = __start_model_sites; s < __stop_model_sites; s++) {
+            int to[2];
+            int n = !strcmp(s->expr, "model") ? 0 : weaker(*s, to);
+            for (int k = 0; k < n; k++) {
+                static const char *names[] = {"relaxed", "consume", "acquire", "release", "acq_rel", "seq_cst"};
+                s->now = to[k];
+                std::string why;
+                const char *by = "";
+                for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios && why.empty(); i++) {
+                    bool wanted = argc == 3;
+                    for (int a = 3; a < argc; a++) wanted |= !strcmp(argv[a], scenarios[i].name);
+                    if (!wanted) continue;
+                    why = run_one(&scenarios[i], count, 0, false, &seconds);
+                    by = scenarios[i].name;
+                }
+                s->now = s->order;
+                (why.empty() ? alive : killed)++;
+                printf("%-8s %s:%d %s %s %s %s -> %s%s%s%s\n", why.empty() ? "SURVIVED" : "killed", strrchr(s->file, '/') + 1, s->line, s->func,
+                       s->expr, s->op, s->name, names[to[k]], why.empty() ? "" : ": ", why.c_str(),
+                       why.empty() ? "" : (std::string(", ") + by + " at " + std::to_string(stopped)).c_str());
+            }
+        }
+        printf("%d killed, %d survived\n", killed, alive);
+        return 0;
+    }
+    fprintf(stderr, "usage: stage_model run COUNT [SCENARIO...] | bound N SCENARIO | show SCENARIO COUNT | weaken COUNT [SCENARIO...]\n");
+    return 2;
+}
