@@ -19,12 +19,21 @@
 #include <cmocka.h>
 
 #define KIB ((size_t)1024)
-#define FILE_BYTES (3 * 1024 * KIB)
+#define FILE_BYTES ((size_t)3072 * 1024)
 #define BASE ((weir_lsn)0x40000000)
 #define NOTHING_BAD UINT64_MAX
 #define PLAYED_ENTRIES 64
 
-enum queue_kind { QUEUE_SYSTEM, QUEUE_PLAYED, QUEUE_REFUSED, QUEUE_BREAKS, QUEUE_KINDS };
+enum queue_kind {
+    QUEUE_SYSTEM,
+    QUEUE_PLAYED,
+    QUEUE_REFUSED,
+    QUEUE_BREAKS,
+    QUEUE_FULL,
+    QUEUE_KINDS
+};
+
+static uint64_t seed_base = 20240229;
 
 struct fixture {
     struct weir__io io; /* first: the table's functions get its address */
@@ -215,7 +224,7 @@ static int setup(void **state)
         return -1;
     }
     f->content = malloc(FILE_BYTES);
-    f->seed = 20240229;
+    f->seed = seed_base;
     for (size_t i = 0; f->content != NULL && i < FILE_BYTES; i += 8) {
         const uint64_t word = random_next(&f->seed);
         memcpy(f->content + i, &word, sizeof word);
@@ -790,8 +799,13 @@ static void window_allocates_what_it_says(void **state)
 
 #define WINDOW_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
-int main(void)
+/* --seed N: other random choices. */
+int main(int argc, char **argv)
 {
+    if (argc == 3 && strcmp(argv[1], "--seed") == 0) {
+        seed_base = strtoull(argv[2], NULL, 0);
+    }
+    print_message("rerun with: %s --seed %llu\n", argv[0], (unsigned long long)seed_base);
     const struct CMUnitTest tests[] = {
         WINDOW_TEST(window_gives_the_bytes_of_the_file),
         WINDOW_TEST(window_gives_the_bytes_of_the_file_buffered),
