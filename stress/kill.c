@@ -61,7 +61,7 @@ static bool rounds_run(struct lives *lives, uint64_t check_every)
     progress_begin(&progress, "kill");
     bool good = life_start(lives, now);
     if (good) {
-        life_go(lives, now);
+        life_go(now);
     }
     *next = (struct life){.child = SPAWN_NONE, .follower = SPAWN_NONE};
     for (uint64_t round = 1; good && round <= rounds; round++) {
@@ -72,7 +72,7 @@ static bool rounds_run(struct lives *lives, uint64_t check_every)
         good = good && life_await(lives, now);
         life_kill(now);
         if (!check) {
-            life_go(lives, next);
+            life_go(next);
         }
         good = life_end(lives, now, false) && good;
         if (check) {
@@ -82,7 +82,7 @@ static bool rounds_run(struct lives *lives, uint64_t check_every)
             }
             good = good && life_start(lives, next);
             if (good) {
-                life_go(lives, next);
+                life_go(next);
             }
         }
         good = good && ledger_faults(&lives->ledger) == 0;

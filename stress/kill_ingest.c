@@ -115,7 +115,7 @@ static bool feeding_start(struct lives *lives, struct feeding *feeding, const ch
                     slot_word,
                     log_word,
                     NULL};
-    feeding->errors_fd = memfd_create("weir-ingest", MFD_CLOEXEC);
+    feeding->errors_fd = spawn_up(memfd_create("weir-ingest", MFD_CLOEXEC));
     const int rc = spawn_start(&feeding->child, argv, true, feeding->errors_fd);
     if (rc != 0) {
         fprintf(stderr, "weir-stress kill: %s: %s\n", weir, weir_strerror(rc));

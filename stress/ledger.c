@@ -411,6 +411,10 @@ static bool verdict_check(struct ledger *ledger, const char *dir, struct weir_re
         }
     } while (rc == 0 && report->writer_live &&
              clock_now_ns() - begin_ns < WRITER_GONE_S * CLOCK_NS_PER_S);
+    if (rc == WEIR_ENOLOG && !ledger->made && ledger->need_count == 0) {
+        return false; /* its creation was cut short: nothing to judge yet */
+    }
+    ledger->made = true;
     if (rc != 0) {
         ledger_fault(ledger,
                      &ledger->counts.verdicts,
@@ -448,7 +452,7 @@ bool ledger_check(struct ledger *ledger, const char *dir, struct weir_report *re
     ledger->said = 0;
     ledger->counts.checks++;
     if (!verdict_check(ledger, dir, report_out)) {
-        return false;
+        return ledger_faults(ledger) == before;
     }
     const weir_lsn oldest = report_out->oldest_lsn;
     const weir_lsn oldest_max =

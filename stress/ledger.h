@@ -57,6 +57,7 @@ struct ledger {
     weir_lsn trim_asked;
     weir_lsn trim_done;
     weir_lsn acknowledged_max;
+    bool made; /* the log was opened, or found, once: from then on it must be there */
     uint8_t *scratch;
     unsigned said; /* faults printed since the last check began */
     struct ledger_counts counts;

@@ -161,10 +161,8 @@ bool life_start(struct lives *lives, struct life *life)
     return rc == 0;
 }
 
-void life_go(struct lives *lives, struct life *life)
+void life_go(struct life *life)
 {
-    (void)lives;
-    life->go_ns = clock_now_ns();
     spawn_go(&life->child);
 }
 
@@ -210,6 +208,7 @@ bool life_await(struct lives *lives, struct life *life)
 {
     struct wire_page *page = life->child.page;
     uint64_t heard = 0;
+    uint64_t begin_seen_ns = 0;
     uint64_t open_seen_ns = 0;
     uint64_t closing_seen_ns = 0;
     life->needed = lives->ledger.acknowledged_max;
@@ -219,6 +218,9 @@ bool life_await(struct lives *lives, struct life *life)
         const enum wire_phase phase = wire_phase(page);
         life->phase = phase;
         const uint64_t now_ns = clock_now_ns();
+        if (phase >= WIRE_OPENING && begin_seen_ns == 0) {
+            begin_seen_ns = moved_ns = now_ns;
+        }
         if (phase >= WIRE_APPENDING && open_seen_ns == 0) {
             open_seen_ns = moved_ns = now_ns;
             if (lives->options->follow) {
@@ -230,7 +232,8 @@ bool life_await(struct lives *lives, struct life *life)
         }
         const bool over = life->child.acks_fd < 0;
         if (over ||
-            (life->moment == MOMENT_AFTER_GO && now_ns - life->go_ns >= life->moment_value) ||
+            (life->moment == MOMENT_AFTER_GO && begin_seen_ns != 0 &&
+             now_ns - begin_seen_ns >= life->moment_value) ||
             (life->moment == MOMENT_AFTER_OPEN && open_seen_ns != 0 &&
              now_ns - open_seen_ns >= life->moment_value) ||
             (life->moment == MOMENT_AFTER_ACKS && heard >= life->moment_value) ||
@@ -284,6 +287,7 @@ static void opening_note(struct lives *lives, const struct life *life)
     struct wire_page *page = life->child.page;
     const weir_lsn end = wire_get(&page->end_lsn);
 
+    lives->ledger.made = true;
     lives_opened(lives, wire_get(&page->open_ns));
     if (atomic_load_explicit(&page->verdict, memory_order_acquire) == WEIR_VERDICT_TORN) {
         lives->torn_cut++;

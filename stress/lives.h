@@ -74,7 +74,7 @@ struct lives_options {
 
 /* When a life shall end. */
 enum moment_kind {
-    MOMENT_AFTER_GO,     /* so long after the word to go: likely while it opens */
+    MOMENT_AFTER_GO,     /* so long after it began to open: likely meanwhile */
     MOMENT_AFTER_OPEN,   /* so long after it began to append */
     MOMENT_AFTER_ACKS,   /* after so many acknowledgements */
     MOMENT_AFTER_BUDGET, /* so long after it began to close */
@@ -86,7 +86,6 @@ struct life {
     struct spawn follower;
     enum moment_kind moment;
     uint64_t moment_value;
-    uint64_t go_ns;
     enum wire_phase phase; /* when its moment came */
     weir_lsn needed; /* the highest LSN acknowledged before this life's first acknowledgement */
 };
@@ -122,7 +121,7 @@ void lives_close(struct lives *lives);
 
 /* Starts the next life, which waits for the word to go. Return: false after a message. */
 bool life_start(struct lives *lives, struct life *life);
-void life_go(struct lives *lives, struct life *life);
+void life_go(struct life *life);
 /* Hears acknowledgements until the life's moment. Return: false if it came to an end that is none of ours, or stands
  * still: said. */
 bool life_await(struct lives *lives, struct life *life);

@@ -30,8 +30,7 @@ struct plumbing {
     int page;
 };
 
-/* Moves a descriptor up, where no child's number is. Return: the new one or a negative errno. */
-static int fd_up(int fd)
+int spawn_up(int fd)
 {
     if (fd < 0) {
         return -errno;
@@ -49,8 +48,8 @@ static int pipe_up(int fds[2])
     if (pipe2(made, O_CLOEXEC) != 0) {
         return -errno;
     }
-    fds[0] = fd_up(made[0]);
-    fds[1] = fd_up(made[1]);
+    fds[0] = spawn_up(made[0]);
+    fds[1] = spawn_up(made[1]);
     return fds[0] < 0 ? fds[0] : fds[1] < 0 ? fds[1] : 0;
 }
 
@@ -84,7 +83,7 @@ static int plumbing_open(struct plumbing *plumbing, bool input)
         rc = pipe_up(plumbing->go);
     }
     if (rc == 0 && !input) {
-        plumbing->page = fd_up(memfd_create("weir-stress", MFD_CLOEXEC));
+        plumbing->page = spawn_up(memfd_create("weir-stress", MFD_CLOEXEC));
         rc = plumbing->page < 0                                                ? plumbing->page
              : ftruncate(plumbing->page, (off_t)sizeof(struct wire_page)) != 0 ? -errno
                                                                                : 0;
@@ -108,7 +107,7 @@ child_exec(const struct plumbing *plumbing, char *const argv[], int errors_fd, p
     if (plumbing->input[0] >= 0) {
         good = good && dup2(plumbing->input[0], STDIN_FILENO) >= 0;
     }
-    if (errors_fd >= 0) {
+    if (errors_fd >= 0) { /* at FD_SAFE or above: see spawn_up */
         good = good && dup2(errors_fd, STDOUT_FILENO) >= 0 && dup2(errors_fd, STDERR_FILENO) >= 0;
     }
     if (good) {

@@ -26,9 +26,12 @@ struct spawn {
 
 /* Starts argv[0] with the descriptors of wire.h. The child dies with its parent. With input, its standard input is a pipe
  * (input_fd, which does not block), its acknowledgements go to WIRE_FD_ACKS, and there is no page and no go.
- * errors_fd becomes its standard error, and output too; -1: inherited.
+ * errors_fd, from spawn_up, becomes its standard error, and output too; -1: inherited.
  * Return: 0 or a negative errno. */
 int spawn_start(struct spawn *spawn, char *const argv[], bool input, int errors_fd);
+
+/* Moves a descriptor to a number that no child is given. Return: the new one or a negative errno. */
+int spawn_up(int fd);
 
 /* Lets it begin. */
 void spawn_go(struct spawn *spawn);

@@ -98,7 +98,7 @@ static void keeper_space(void *ctx, int code, uint64_t wanted_bytes)
         snprintf(text,
                  sizeof text,
                  "the next segment of %llu bytes cannot be prepared: %s",
-                 (unsigned long long)wanted_bytes,
+                 (unsigned long long)log->options.segment_bytes,
                  weir__code_text(code));
         weir__log_event(log,
                         WEIR_EVENT_SPACE_LOW,

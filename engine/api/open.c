@@ -711,6 +711,7 @@ int weir__open_with(struct weir__io *io,
         }
         return code;
     }
+    log->options.on_progress = NULL; /* for the opening only */
     *log_out = log;
     return 0;
 }

@@ -176,7 +176,7 @@ static void auto_judge(struct weir_probe *probe)
     if (!probe->io_uring) {
         snprintf(probe->io_auto_reason,
                  sizeof probe->io_auto_reason,
-                 "posix: no io_uring (%.120s); pwritev2(RWF_DSYNC) by the flusher",
+                 "posix: no io_uring (%.240s); pwritev2(RWF_DSYNC) by the flusher",
                  probe->io_uring_reason);
     } else {
         snprintf(probe->io_auto_reason,

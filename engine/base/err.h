@@ -15,7 +15,7 @@ struct weir__fault {
     uint64_t offset;
     weir_lsn lsn;
     char file[64];
-    char text[192];
+    char text[320];
 };
 
 #define WEIR__FAULT_NONE ((struct weir__fault){.code = 0, .offset = UINT64_MAX, .lsn = UINT64_MAX})

@@ -100,7 +100,7 @@ struct weir__flusher {
     bool
         multi_dsync; /* `auto`, several pending: RWF_DSYNC writes (device with FUA) instead of a covering sync */
     uint64_t sync_ns;
-    char io_reason[256];
+    char io_reason[400];
 
     struct weir__queue *queue; /* set before ready, gone after the thread has left */
     struct weir__stage_flusher stage_part;

@@ -561,7 +561,7 @@ int weir__submit_open(struct weir__flusher *flusher, struct weir__fault *fault)
     enum weir_io io = flusher->config.io;
     char *reason = flusher->io_reason;
     size_t room = sizeof flusher->io_reason;
-    char refusal[160] = "";
+    char refusal[256] = "";
     int code = 0;
 
     if (io == WEIR_IO_POSIX) {

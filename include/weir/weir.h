@@ -52,7 +52,7 @@ struct weir_error {
     uint64_t offset; /* in file, bytes */
     weir_lsn lsn;
     char file[64];  /* name inside the log's directory, "" if none */
-    char text[256]; /* one sentence: what failed, and the way out */
+    char text[400]; /* one sentence: what failed, and the way out */
 };
 
 /* Text of a code: one of ours, or a negative errno. Return: static string, never NULL. Threads: any. */
@@ -248,7 +248,7 @@ struct weir_log_info {
     char memory_source[16]; /* "host", "jemalloc", "malloc" */
     char crc32c[16];        /* form in use */
     char fs_name[24];
-    char io_reason[256]; /* why io_used is what it is */
+    char io_reason[400]; /* why io_used is what it is */
 };
 WEIR_API void weir_log_describe(struct weir_log *log, struct weir_log_info *info_out);
 
@@ -362,7 +362,8 @@ struct weir_entry {
 
 /* Opens a cursor before the first record at or after lsn.
  * lsn          WEIR_LSN_OLDEST, or any position; below the oldest: WEIR_EPASSED
- * level        what records must have reached to be shown. WEIR_DURABLE also for a log opened read-only
+ * level        what records must have reached to be shown. A log opened read-only takes every
+ *              level: APPENDED is then WRITTEN
  * Return       0 | WEIR_EPASSED | WEIR_ECORRUPT | -ENOMEM | -EINVAL | an errno
  * Threads      a cursor is used by one thread at a time; cursors are independent. Progress: may read one segment's
  *              headers
@@ -552,7 +553,7 @@ struct weir_probe {
     char kernel[64];
     bool io_uring;
     int io_uring_code; /* negative errno that refused it */
-    char io_uring_reason[160];
+    char io_uring_reason[256];
     char io_uring_opcodes[128]; /* those the engine uses, and whether each is there */
     char fs_name[24];
     char device_name[32];
@@ -572,7 +573,7 @@ struct weir_probe {
     bool
         sync_implausible; /* too fast for a device that really persists (below 15 us and a volatile cache) */
     enum weir_io io_auto; /* what `auto` comes down to here */
-    char io_auto_reason[256];
+    char io_auto_reason[400];
 };
 WEIR_API int
 weir_probe(const char *dir, struct weir_probe *probe_out, struct weir_error *error_out);
