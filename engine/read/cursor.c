@@ -419,8 +419,8 @@ static int cursor_try_place(struct weir__cursor *cursor,
 }
 
 /* True when the log left the segment in front of `next` at the position. The first batch of `next` tells, once it lies
- * below the limit: it is final then. This goes before anything that stands at the position itself. After a cut there,
- * batches of the cut epoch may still stand behind it, sound and chained, if the new epoch began in the next segment. */
+ * below the limit: it is final then. Asked first, once per segment, because it is sure: what stands at the position
+ * itself in such a segment was never written, or is of an earlier use, or was cut. */
 static bool cursor_left_here(struct weir__cursor *cursor,
                              const struct cursor_view *view,
                              struct weir__range next)

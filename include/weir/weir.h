@@ -186,7 +186,7 @@ struct weir_report {
         evidence_lsn; /* where the deciding evidence stands (a later batch, a promise); else UINT64_MAX */
     bool writer_live;        /* another process has it open for appending */
     struct weir_error error; /* corrupt, unreadable: file, offset, LSN */
-    char why[256];           /* one sentence: why the log ends here */
+    char why[400];           /* one sentence: why the log ends here */
 };
 
 /* Opens a log, creating it if need be, recovers it, and starts its threads.
@@ -501,7 +501,7 @@ struct weir_place {
     weir_lsn record_lsn;
     uint64_t record_bytes;
     uint64_t record_tag;
-    char what[256]; /* one sentence */
+    char what[400]; /* one sentence */
 };
 WEIR_API int weir_locate(const char *dir,
                          weir_lsn lsn,
