@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Model-checks the stage with Relacy (Debian: relacy-dev), in about a minute. Prints a line per scenario; 0: all hold, 77: Relacy or the
 # compiler is missing.
-#   run.sh            every scenario, at random; the smallest, every execution with one preemption
-#   run.sh full       ten times as many, and two preemptions (some minutes)
+#   run.sh            every scenario, at random; the smallest, executions with at most one preemption for some seconds
+#   run.sh full       many more of both, and two preemptions (half an hour)
 #   run.sh weaken     each atomic access one step weaker: which scenario finds it (some minutes; survivors are listed, not failed)
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -21,18 +21,24 @@ weaken)
     exit
     ;;
 full)
-    count=100000 preemptions=2
+    count=100000 preemptions=2 limit=300
     ;;
 *)
-    count=10000 preemptions=1
+    count=5000 preemptions=1 limit=5
     ;;
 esac
 status=0
 echo "model: $count random executions of each scenario"
 "$tmp/stage_model" run "$count" || status=1
-echo "model: every execution with at most $preemptions preemptions"
+echo "model: executions with at most $preemptions preemptions, $limit s of each"
 for scenario in S0 S1 wait-all-4; do
-    timeout 600 "$tmp/stage_model" bound "$preemptions" "$scenario" || status=1
+    code=0
+    timeout "$limit" "$tmp/stage_model" bound "$preemptions" "$scenario" || code=$?
+    case $code in
+    0) ;;
+    124) echo "$scenario: no fault as far as it got" ;;
+    *) status=1 ;;
+    esac
 done
 # The model itself has to find a fault that is known: a flusher that does not look at slots kept for readers before it sleeps.
 "$here/build.sh" "$tmp/faulty" -DNO_LOOK_AT_HIDDEN
