@@ -386,14 +386,19 @@ void log_builder_skip(struct log_builder *log, size_t bytes)
     builder_noise(payload, bytes, ++log->payload_seed);
 }
 
+static bool builder_fits(const struct log_builder *log, uint64_t bytes)
+{
+    const weir_lsn here = log->position.lsn;
+    return log->segment.base != log->segment.end && !log->rotate &&
+           here >= log->segment.base + log->block_bytes && here <= log->segment.end &&
+           bytes <= log->segment.end - here;
+}
+
 /* Where a batch of `bytes` goes; makes the segment if there is none. */
 static weir_lsn builder_place(struct log_builder *log, uint64_t bytes)
 {
-    const bool first = log->segment.base == log->segment.end;
-    const weir_lsn here = log->position.lsn;
-    if (!first && !log->rotate && here >= log->segment.base + log->block_bytes &&
-        here <= log->segment.end && bytes <= log->segment.end - here) {
-        return here;
+    if (builder_fits(log, bytes)) {
+        return log->position.lsn;
     }
     log->rotate = false;
     const weir_lsn base = log->segment.end;
@@ -446,15 +451,33 @@ builder_seal(struct log_builder *log, struct weir__batch *header, const uint8_t 
     return log->batch_count - 1;
 }
 
+/* Begins the epoch at the position if the batch to come does not. */
+static void builder_begin_epoch(struct log_builder *log, uint64_t bytes)
+{
+    if (log->loose_epochs || log->newest.epoch == log->position.epoch || builder_fits(log, bytes) ||
+        log->segment.base == log->segment.end || log->position.lsn >= log->segment.end) {
+        return;
+    }
+    const bool rotate = log->rotate;
+    log->rotate = false;
+    struct weir__batch header = {.lsn = log->position.lsn};
+    const size_t index = builder_seal(log, &header, NULL);
+    if (!log->hold) {
+        builder_put(log, &log->batches[index]);
+    }
+    log->rotate = rotate;
+}
+
 size_t log_builder_end(struct log_builder *log)
 {
+    const uint64_t bytes =
+        weir__align_up(WEIR__BATCH_HEADER_BYTES + log->frames_bytes, log->block_bytes);
+    builder_begin_epoch(log, bytes);
     struct weir__batch header = {
         .bytes = (uint32_t)log->frames_bytes,
         .records = (uint32_t)log->pending_count,
     };
-    header.lsn = builder_place(
-        log,
-        weir__align_up(WEIR__BATCH_HEADER_BYTES + log->frames_bytes, log->block_bytes));
+    header.lsn = builder_place(log, bytes);
     const size_t index = builder_seal(log, &header, log->frames);
     struct log_builder_batch *const batch = &log->batches[index];
 
@@ -506,6 +529,7 @@ size_t log_builder_batch(struct log_builder *log, size_t count, size_t bytes)
 
 size_t log_builder_gap(struct log_builder *log, weir_lsn gap_end)
 {
+    builder_begin_epoch(log, log->block_bytes);
     struct weir__batch header = {.flags = WEIR__BATCH_GAP, .gap_end = gap_end};
     header.lsn = builder_place(log, log->block_bytes);
     builder_require(gap_end > header.lsn && gap_end <= log->segment.end);

@@ -67,6 +67,9 @@ struct log_builder {
     /* The promise that the next headers carry; UINT64_MAX = where the batch before ended. */
     weir_lsn promise;
     bool hold; /* batches stay in memory until log_builder_flush */
+    /* The first batch of an epoch starts at the position, and where what comes does not fit there, a batch without frames
+     * goes first. True: it does not, against the format, so that cut batches may stand at a position that the log left. */
+    bool loose_epochs;
 
     struct weir__range *segments; /* all files, by base; prepared ones included */
     size_t segment_count;
