@@ -21,11 +21,13 @@ static int level_verdict(struct weir__stage *stage, enum weir__level level, weir
     if (level_above(stage, level, lsn)) {
         return 0;
     }
-    /* Whoever set one of these moved the level before, so that a second look is final. */
+    /* Whoever set one of these moved the level before, so that a second look is final. `drained` first: a flusher that leaves because of a failure saw
+     * `failed`, so that a load after it does, too. */
+    bool drained = weir__load(&stage->drained, acquire) != 0;
     if (weir__load(&stage->failed, acquire)) {
         return level_above(stage, level, lsn) ? 0 : WEIR_EFAILED;
     }
-    if (weir__load(&stage->drained, acquire)) {
+    if (drained) {
         return level_above(stage, level, lsn) ? 0 : WEIR_ESHUTDOWN;
     }
     return -EAGAIN;
