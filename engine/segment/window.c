@@ -16,7 +16,8 @@
  *
  * What can fail: the device. A chunk that cannot be read as a whole is read again block by block, so that the good
  * blocks before the bad one are delivered and the fault names the bad one. Failures are not remembered: asking again
- * reads again. A queue that is refused or breaks costs speed only. One thread at a time. */
+ * reads again. A queue that is refused or breaks costs speed only; memory that a broken one may still write to is left
+ * to it for good. One thread at a time. */
 #include "segment/window.h"
 
 #include "base/check.h"
@@ -64,6 +65,7 @@ struct window_ahead {
     bool ready;                /* guarded by mutex: the queue is open, wanted chunks will be read */
     bool over;                 /* guarded by mutex: the thread takes nothing more */
     bool stop;                 /* guarded by mutex */
+    bool lost;                 /* guarded by mutex: the queue broke with reads under way */
     struct weir__queue *queue; /* set before ready */
 };
 
@@ -91,6 +93,7 @@ struct weir__window {
     uint64_t read_bytes;
     uint8_t *memory;
     size_t memory_bytes;
+    bool lost; /* the kernel may still write to the memory: it is not to be used again, nor freed */
     struct window_ahead ahead; /* only with depth > 1 */
     struct window_chunk chunks[];
 };
@@ -219,12 +222,17 @@ static void *ahead_run(void *arg)
         for (int i = 0; i < count; i++) {
             ahead_take(window, &events[i]);
         }
-        ahead->over = count < 0;
+        if (count < 0) {
+            ahead->over = true;
+            for (unsigned i = 0; i < window->depth; i++) {
+                ahead->lost = ahead->lost || window->chunks[i].state == CHUNK_READING;
+            }
+        }
         (void)pthread_cond_signal(&ahead->changed);
     }
     (void)pthread_mutex_unlock(&ahead->mutex);
     if (opened >= 0) {
-        /* Waits for what is in flight, so the memory is nobody's but the caller's afterwards. */
+        /* Waits for what is in flight, if that can be waited for at all. */
         io->ops->queue_close(io, window->dir->mem, queue);
     }
     (void)pthread_mutex_lock(&ahead->mutex);
@@ -274,6 +282,7 @@ static void ahead_wait(struct weir__window *window, struct window_chunk *chunk)
     }
     /* A queue that broke is not asked again: plain reads do the same, slower. */
     ahead->refused = ahead->over;
+    window->lost = window->lost || ahead->lost;
     (void)pthread_mutex_unlock(&ahead->mutex);
     chunk->handed = false;
     window->read_bytes += chunk->done;
@@ -298,6 +307,13 @@ static void ahead_stop(struct weir__window *window)
 
 /* ---- opening and turning -------------------------------------------------------------------------------------- */
 
+static void window_share_memory(struct weir__window *window)
+{
+    for (unsigned i = 0; i < window->depth; i++) {
+        window->chunks[i].memory = window->memory + i * window->chunk_bytes;
+    }
+}
+
 int weir__window_open(const struct weir__window_config *config, struct weir__window **window_out)
 {
     struct weir__mem *const mem = config->dir->mem;
@@ -321,9 +337,7 @@ int weir__window_open(const struct weir__window_config *config, struct weir__win
     window->file = -1;
     window->unit = WINDOW_UNIT_MIN_BYTES;
     window->plain_bytes = WINDOW_CHUNK_STEP_BYTES;
-    for (unsigned i = 0; i < depth; i++) {
-        window->chunks[i].memory = window->memory + i * window->chunk_bytes;
-    }
+    window_share_memory(window);
     if (depth > 1) {
         /* Both only ever fail for want of memory that this platform does not need. */
         (void)pthread_mutex_init(&window->ahead.mutex, NULL);
@@ -364,8 +378,25 @@ void weir__window_close(struct weir__window *window)
         (void)pthread_mutex_destroy(&window->ahead.mutex);
     }
     struct weir__mem *const mem = window->dir->mem;
-    weir__mem_free_io(mem, window->memory, window->memory_bytes);
+    if (!window->lost) {
+        weir__mem_free_io(mem, window->memory, window->memory_bytes);
+    }
     weir__mem_free(mem, window, window_struct_bytes(window->depth));
+}
+
+/* Other memory for the chunks, if what they had is lost. The ring is empty. */
+static bool window_replace_memory(struct weir__window *window)
+{
+    if (window->lost) {
+        uint8_t *const memory = weir__mem_alloc_io(window->dir->mem, window->memory_bytes);
+        if (memory == NULL) {
+            return false;
+        }
+        window->memory = memory;
+        window->lost = false;
+        window_share_memory(window);
+    }
+    return true;
 }
 
 void weir__window_past_cache(struct weir__window *window, bool on)
@@ -595,13 +626,16 @@ static struct window_chunk *window_find(struct weir__window *window, uint64_t of
     return NULL;
 }
 
-/* Starts a run at `offset`. */
+/* Starts a run at `offset`. NULL: no memory for it. */
 static struct window_chunk *
 window_start(struct weir__window *window, uint64_t offset, uint64_t fetch_end, size_t wanted)
 {
     const uint64_t start = weir__align_down(offset, window->unit);
     const bool sequential = window->count > 0 && start == window->run_end;
     window_reset(window);
+    if (!window_replace_memory(window)) {
+        return NULL;
+    }
     window->run_end = start;
     if (fetch_end - start > window->chunk_bytes) {
         window_read_ahead(window, fetch_end);
@@ -648,9 +682,17 @@ static int window_look(struct weir__window *window,
     if (chunk == NULL) {
         chunk = window_start(window, offset, fetch_end, wanted);
     }
-    /* Ahead first, so that the device is busy while this chunk is waited for and consumed. */
-    window_read_ahead(window, fetch_end);
-    ahead_wait(window, chunk);
+    if (chunk != NULL) {
+        /* Ahead first, so that the device is busy while this chunk is waited for and consumed. */
+        window_read_ahead(window, fetch_end);
+        ahead_wait(window, chunk);
+    }
+    if (window->lost) {
+        chunk = window_start(window, offset, fetch_end, wanted);
+    }
+    if (chunk == NULL) {
+        return weir__fault_set(fault, -ENOMEM, "", offset, lsn, "no memory for a read");
+    }
     const int result = chunk_finish(window, chunk, (size_t)(offset - chunk->offset), fault);
     if (result < 0) {
         window_reset(window);
@@ -685,7 +727,7 @@ int weir__window_copy(struct weir__window *window,
         size_t have = 0;
         const int result =
             window_look(window, lsn + done, limit, bytes - done, &data, &have, fault);
-        if (result < 0) {
+        if (result != 0) {
             return result;
         }
         const size_t take = (size_t)weir__min_u64(have, bytes - done);

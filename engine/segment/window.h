@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Sequential reading of segments in large aligned chunks, past the page cache where the directory is direct, with read-ahead
- * through a queue (io_uring) where one is to be had and asked for; else plain reads. Constant memory. One thread at a time,
- * not always the same: with read-ahead the queue belongs to a thread of the window's own. */
+ * Sequential reading of segments in large aligned chunks, past the page cache where the
+ * directory is direct, with read-ahead through a queue (io_uring) where one is to be had and
+ * asked for; else plain reads. Constant memory. One thread at a time, not always the same: with
+ * read-ahead the queue belongs to a thread of the window's own. */
 #ifndef WEIR_SEGMENT_WINDOW_H
 #define WEIR_SEGMENT_WINDOW_H
 
@@ -14,29 +15,34 @@ struct weir__window_config {
     size_t chunk_bytes; /* of one read; rounded up to a multiple of 64 KiB; 0 = 1 MiB */
     unsigned depth;     /* chunks read ahead: 1 = none, 0 = 4 */
     bool buffered;      /* through the page cache even where the directory is direct */
-    /* The log's block, 0 = not known: tells whether direct reads fit where the directory is not direct. */
+    /* The log's block, 0 = not known: tells whether direct reads fit where the directory is not
+     * direct. */
     uint32_t block_bytes;
 };
 
 int weir__window_open(const struct weir__window_config *config, struct weir__window **window_out);
 void weir__window_close(struct weir__window *window);
 
-/* Turns to the segment of `range`. Bytes fetched before are forgotten unless it is the same range and keep is set. 0 or as
- * weir__segment_open. */
+/* Turns to the segment of `range`. Bytes fetched before are forgotten unless it is the same
+ * range and keep is set. 0 or as weir__segment_open. */
 int weir__window_turn(struct weir__window *window,
                       struct weir__range range,
                       bool keep,
                       struct weir__fault *fault);
 /* Forgets what was fetched: the next peek reads anew. */
 void weir__window_forget(struct weir__window *window);
-/* From the next turn on: read past the page cache (or as configured again), also where directory or config say otherwise, as far as the file
- * system allows. For a second look at bytes that did not verify. A turn that keeps opens anew when this changed. */
+/* From the next turn on: read past the page cache (or as configured again), also where directory
+ * or config say otherwise, as far as the file system allows. For a second look at bytes that did
+ * not verify. A turn that keeps opens anew when this changed. */
 void weir__window_past_cache(struct weir__window *window, bool on);
 
-/* Bytes from lsn on, inside the current segment: *data_out points at *bytes_out >= 1 contiguous bytes (as many as the chunk in hand holds), valid
- * until the next call. limit: nothing at or above it may be fetched (it may still be changing); bytes fetched below an earlier, lower limit are
- * not held to be more. 0; WEIR_EUNREADABLE with fault (file, offset, lsn) when the device could not read the block; -EINVAL lsn outside
- * [base, min(end, limit)). A file that ends early reads as WEIR_EUNREADABLE too. */
+/* Bytes from lsn on, inside the current segment: *data_out points at *bytes_out >= 1 contiguous
+ * bytes (as many as the chunk in hand holds), valid until the next call. limit: nothing at or
+ * above it may be fetched (it may still be changing); bytes fetched below an earlier, lower
+ * limit are not held to be more. 0; WEIR_EUNREADABLE with fault (file, offset, lsn) when the
+ * device could not read the block; -ENOMEM; -EINVAL lsn outside [base, min(end, limit)), without a
+ * fault. A file that ends
+ * early reads as WEIR_EUNREADABLE too. */
 int weir__window_peek(struct weir__window *window,
                       weir_lsn lsn,
                       weir_lsn limit,
