@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Chunked reading: whatever the pattern, chunk, depth and queue, the bytes are those of the file, and nothing at or above
- * the limit is ever asked for.
+ * Chunked reading: whatever the pattern, chunk, depth and queue, the bytes are those of the
+ * file, and nothing at or above the limit is ever asked for.
  *
- * The io here stands in front of the system's and looks at every read. It can fail one block, cut results short, refuse
- * the queue, or play one itself that fails as the plain reads do. The reader thread comes through it too, so it records
- * and the tests assert. */
+ * The io here stands in front of the system's and looks at every read. It can fail one block,
+ * cut results short, refuse the queue, or play one itself that fails as the plain reads do. The
+ * reader thread comes through it too, so it records and the tests assert. */
 #include "base/num.h"
 #include "port/clock.h"
 #include "segment/segment.h"
@@ -23,6 +23,7 @@
 #define BASE ((weir_lsn)0x40000000)
 #define NOTHING_BAD UINT64_MAX
 #define PLAYED_ENTRIES 64
+#define BLOCKS_MAX 1024
 
 enum queue_kind {
     QUEUE_SYSTEM,
@@ -45,6 +46,13 @@ struct fixture {
     struct weir__fault fault;
     uint8_t *content;
     uint64_t seed;
+    /* What was allocated and not released: memory that a broken queue may still write to is
+     * never freed. */
+    struct {
+        void *block;
+        size_t bytes;
+    } blocks[BLOCKS_MAX];
+    unsigned allocation_fails; /* after so many; 0: none */
 
     enum queue_kind kind;
     pthread_mutex_t mutex; /* guards all below */
@@ -64,6 +72,7 @@ struct fixture {
     struct weir__event events[PLAYED_ENTRIES];
     unsigned event_count;
     bool woken;
+    bool broke; /* so it may have memory for good */
 };
 
 static struct fixture *fixture_of(struct weir__io *io)
@@ -191,6 +200,7 @@ static int fixture_queue_reap(struct weir__io *io,
     }
     int count = 0;
     if (f->kind == QUEUE_BREAKS && f->event_count > 0) {
+        f->broke = true;
         count = -EIO;
     } else {
         /* The last one first: completions come in any order. */
@@ -214,6 +224,54 @@ static void fixture_queue_wake(struct weir__io *io, struct weir__queue *queue)
     f->woken = true;
     (void)pthread_cond_signal(&f->changed);
     (void)pthread_mutex_unlock(&f->mutex);
+}
+
+static void *fixture_alloc(void *ctx, size_t bytes, size_t align)
+{
+    struct fixture *const f = ctx;
+    void *block = NULL;
+    (void)pthread_mutex_lock(&f->mutex);
+    const bool fails = f->allocation_fails == 1;
+    f->allocation_fails -= f->allocation_fails > 1;
+    if (!fails && posix_memalign(&block, align, bytes) == 0) {
+        unsigned i = 0;
+        while (i < BLOCKS_MAX - 1 && f->blocks[i].block != NULL) {
+            i++;
+        }
+        f->blocks[i].block = block;
+        f->blocks[i].bytes = bytes;
+    }
+    (void)pthread_mutex_unlock(&f->mutex);
+    return block;
+}
+
+static void fixture_release(void *ctx, void *block, size_t bytes)
+{
+    struct fixture *const f = ctx;
+    (void)bytes;
+    (void)pthread_mutex_lock(&f->mutex);
+    for (unsigned i = 0; i < BLOCKS_MAX; i++) {
+        if (f->blocks[i].block == block) {
+            f->blocks[i].block = NULL;
+        }
+    }
+    (void)pthread_mutex_unlock(&f->mutex);
+    free(block);
+}
+
+/* Frees what was not released; returns how many. */
+static unsigned blocks_left(struct fixture *f)
+{
+    unsigned left = 0;
+    for (unsigned i = 0; i < BLOCKS_MAX; i++) {
+        if (f->blocks[i].block != NULL) {
+            free(f->blocks[i].block);
+            f->blocks[i].block = NULL;
+            weir__fetch_sub(&f->mem.bytes, f->blocks[i].bytes, relaxed);
+            left++;
+        }
+    }
+    return left;
 }
 
 static int setup(void **state)
@@ -250,7 +308,10 @@ static int setup(void **state)
     f->fault = WEIR__FAULT_NONE;
     (void)pthread_mutex_init(&f->mutex, NULL);
     (void)pthread_cond_init(&f->changed, NULL);
-    weir__mem_init(&f->mem, NULL);
+    const struct weir__mem_hooks hooks = {.alloc = fixture_alloc,
+                                          .release = fixture_release,
+                                          .ctx = f};
+    weir__mem_init(&f->mem, &hooks);
     *state = f;
     return weir__dir_open(&f->dir, &f->io, &f->mem, f->path, false, true, &f->fault);
 }
@@ -258,10 +319,11 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct fixture *const f = *state;
-    if (weir__load(&f->mem.bytes, relaxed) != 0) {
-        return -1; /* a test gave up in the middle: its window, and perhaps a thread, still use all this */
+    if (!f->broke && weir__load(&f->mem.bytes, relaxed) != 0) {
+        return -1; /* a test gave up in the middle: its window, and perhaps a thread, use all this */
     }
     weir__dir_close(&f->dir);
+    (void)blocks_left(f);
     weir__mem_exit(&f->mem);
     (void)pthread_cond_destroy(&f->changed);
     (void)pthread_mutex_destroy(&f->mutex);
@@ -337,7 +399,8 @@ static void read_around(struct fixture *f, size_t chunk_bytes, unsigned depth, u
             limit = weir__min_u64(limit, FILE_BYTES);
         }
         if (limit < limit_before) {
-            /* What was handed to the background under a higher limit must not be judged by this one: wait for it. */
+            /* What was handed to the background under a higher limit must not be judged by this
+             * one: wait for it. */
             weir__window_forget(window);
         }
         limit_before = limit;
@@ -460,7 +523,8 @@ static void window_follows_a_growing_limit_without_passing_it(void **state)
     }
 }
 
-/* A limit inside a block: only what lies below that block may be fetched, so the rest is not there yet. */
+/* A limit inside a block: only what lies below that block may be fetched, so the rest is not
+ * there yet. */
 static void window_rounds_a_limit_down_to_the_block(void **state)
 {
     struct fixture *const f = *state;
@@ -736,6 +800,42 @@ static void window_asks_for_a_queue_once(void **state)
     }
 }
 
+/* The queue cannot be waited for any more, and may still write: its memory is left to it. */
+static void window_leaves_memory_to_a_queue_that_breaks(void **state)
+{
+    struct fixture *const f = *state;
+    f->kind = QUEUE_BREAKS;
+    struct weir__window *window = open_window(f, 64 * KIB, 4);
+    assert_int_equal(scan_until_fault(f, window, 0), FILE_BYTES);
+    weir__window_close(window);
+    assert_int_equal(blocks_left(f), 1);
+    assert_int_equal(weir__load(&f->mem.bytes, relaxed), 0);
+    /* No other memory to be had: said so, until there is. */
+    window = open_window(f, 64 * KIB, 4);
+    f->allocation_fails = 1;
+    f->fault = WEIR__FAULT_NONE;
+    const uint8_t *data = NULL;
+    size_t bytes = 0;
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(
+            weir__window_peek(window, BASE, BASE + FILE_BYTES, &data, &bytes, &f->fault),
+            -ENOMEM);
+        assert_int_equal(f->fault.code, -ENOMEM);
+    }
+    f->allocation_fails = 0;
+    assert_int_equal(scan_until_fault(f, window, 0), FILE_BYTES);
+    weir__window_close(window);
+    assert_int_equal(blocks_left(f), 1);
+    /* Closed before anybody noticed. */
+    window = open_window(f, 64 * KIB, 4);
+    f->allocation_fails = 1;
+    assert_int_equal(weir__window_peek(window, BASE, BASE + FILE_BYTES, &data, &bytes, &f->fault),
+                     -ENOMEM);
+    weir__window_close(window);
+    f->allocation_fails = 0;
+    assert_int_equal(blocks_left(f), 1);
+}
+
 struct passenger {
     struct fixture *f;
     struct weir__window *window;
@@ -761,7 +861,8 @@ static void *read_elsewhere(void *arg)
     return NULL;
 }
 
-/* One thread at a time, but not always the same one: a queue belongs to one thread, a cursor does not. */
+/* One thread at a time, but not always the same one: a queue belongs to one thread, a cursor
+ * does not. */
 static void window_may_pass_from_thread_to_thread(void **state)
 {
     struct fixture *const f = *state;
@@ -824,6 +925,7 @@ int main(int argc, char **argv)
         WINDOW_TEST(window_reads_on_in_a_renamed_file),
         WINDOW_TEST(window_reads_past_the_cache_on_demand),
         WINDOW_TEST(window_asks_for_a_queue_once),
+        WINDOW_TEST(window_leaves_memory_to_a_queue_that_breaks),
         WINDOW_TEST(window_may_pass_from_thread_to_thread),
         WINDOW_TEST(window_allocates_what_it_says),
     };
