@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Logs by hand. See log_builder.h.
  *
- * A batch is put together in memory as it will stand on disk, its header taken from `position` and `newest`, and goes to its file
- * with one pwrite. Segments are made when the first batch needs them, by ftruncate (zeros) and a header block. */
+ * A batch is put together in memory as it will stand on disk, its header taken from `position`
+ * and `newest`, and goes to its file with one pwrite. Segments are made when the first batch
+ * needs them, by ftruncate (zeros) and a header block. */
 #include "support/log_builder.h"
 
 #include "base/bytes.h"

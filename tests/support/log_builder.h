@@ -67,8 +67,9 @@ struct log_builder {
     /* The promise that the next headers carry; UINT64_MAX = where the batch before ended. */
     weir_lsn promise;
     bool hold; /* batches stay in memory until log_builder_flush */
-    /* The first batch of an epoch starts at the position, and where what comes does not fit there, a batch without frames
-     * goes first. True: it does not, against the format, so that cut batches may stand at a position that the log left. */
+    /* The first batch of an epoch starts at the position, and where what comes does not fit
+     * there, a batch without frames goes first. True: it does not, against the format, so that
+     * cut batches may stand at a position that the log left. */
     bool loose_epochs;
 
     struct weir__range *segments; /* all files, by base; prepared ones included */
@@ -108,7 +109,8 @@ void log_builder_skip(struct log_builder *log, size_t bytes);
 size_t log_builder_end(struct log_builder *log);
 /* begin, `count` records of `bytes` bytes each with payloads that never repeat, end. */
 size_t log_builder_batch(struct log_builder *log, size_t count, size_t bytes);
-/* A GAP batch up to gap_end: a multiple of the block behind it, at most the segment's end. Returns its index. */
+/* A GAP batch up to gap_end: a multiple of the block behind it, at most the segment's end.
+ * Returns its index. */
 size_t log_builder_gap(struct log_builder *log, weir_lsn gap_end);
 /* The next batch goes to the next segment, whatever room there is left. */
 void log_builder_rotate(struct log_builder *log);
@@ -119,16 +121,17 @@ void log_builder_flush(struct log_builder *log, size_t count);
 
 /* A later epoch begins at the present end. */
 void log_builder_epoch(struct log_builder *log);
-/* The log is cut at lsn, which is the end of a batch or the log's beginning, and a later epoch begins there. Records above are
- * forgotten; their bytes stay in the files. */
+/* The log is cut at lsn, which is the end of a batch or the log's beginning, and a later epoch
+ * begins there. Records above are forgotten; their bytes stay in the files. */
 void log_builder_cut(struct log_builder *log, weir_lsn lsn);
 
 /* ---- files ---- */
 
 /* Prepares `count` segments behind the last one. */
 void log_builder_prepare(struct log_builder *log, size_t count);
-/* Renames the file of `from` to `to` (same length), and writes the header if that is wanted; its other bytes stay. `from` may hold
- * batches: they are no longer part of the log's files, but log->records is not changed. */
+/* Renames the file of `from` to `to` (same length), and writes the header if that is wanted; its
+ * other bytes stay. `from` may hold batches: they are no longer part of the log's files, but
+ * log->records is not changed. */
 void log_builder_recycle(struct log_builder *log,
                          struct weir__range from,
                          struct weir__range to,
@@ -146,8 +149,8 @@ void log_builder_noise(struct log_builder *log, weir_lsn from, weir_lsn to, uint
 
 /* ---- the control file ---- */
 
-/* What a control file of this log says after a crash: newest epoch, oldest = first LSN, checkpoint at the log's beginning, promise = that
- * of the last batch, generation 1, not clean. */
+/* What a control file of this log says after a crash: newest epoch, oldest = first LSN,
+ * checkpoint at the log's beginning, promise = that of the last batch, generation 1, not clean. */
 void log_builder_control(const struct log_builder *log, struct weir__control *control_out);
 /* Both copies, generation and generation + 1. */
 void log_builder_control_write(struct log_builder *log, const struct weir__control *control);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Cursors over logs that were built byte by byte. Whatever happens to the files, a cursor shows records of the log, in
- * order, or says what is wrong; it never shows anything else.
+ * Cursors over logs that were built byte by byte. Whatever happens to the files, a cursor shows
+ * records of the log, in order, or says what is wrong; it never shows anything else.
  *
- * The reader here plays the log's part towards the cursor: positions, memory and waiting are fields that a test sets. */
+ * The reader here plays the log's part towards the cursor: positions, memory and waiting are
+ * fields that a test sets. */
 #include "base/num.h"
 #include "port/clock.h"
 #include "port/tsan.h"
@@ -23,8 +24,8 @@
 #define NOTHING_BAD UINT64_MAX
 #define LEVELS 3
 #define BLOCKS_KEPT 8
-/* Tens of thousands of cursors are opened one after the other. ThreadSanitizer makes each of them slow, and has nothing to
- * find in one thread. */
+/* Tens of thousands of cursors are opened one after the other. ThreadSanitizer makes each of
+ * them slow, and has nothing to find in one thread. */
 #ifdef WEIR__TSAN
 #define EVERY_LSN 61
 #else
@@ -84,7 +85,8 @@ struct reader {
     unsigned bad_times;
 };
 
-/* ---- the log's part ------------------------------------------------------------------------------------------- */
+/* ---- the log's part
+ * ------------------------------------------------------------------------------------------- */
 
 static weir_lsn reader_limit(void *ctx, enum weir_level level)
 {
@@ -201,7 +203,8 @@ static void reader_release(void *ctx, void *block, size_t bytes)
     free(block);
 }
 
-/* ---- setting up ----------------------------------------------------------------------------------------------- */
+/* ---- setting up
+ * ----------------------------------------------------------------------------------------------- */
 
 static int setup(void **state)
 {
@@ -458,7 +461,8 @@ static void build_random(struct log_builder *log, uint64_t seed, unsigned steps)
     uint64_t state = seed;
     for (unsigned i = 0; i < steps; i++) {
         const uint64_t dice = log_builder_random(&state) % 20;
-        const size_t bytes = (size_t)(log_builder_random(&state) % (3 * log->block_bytes));
+        const size_t bytes =
+            (size_t)(log_builder_random(&state) % (3 * (uint64_t)log->block_bytes));
         if (dice == 0) {
             log_builder_rotate(log);
         } else if (dice == 1) {
@@ -489,7 +493,8 @@ static void build_random(struct log_builder *log, uint64_t seed, unsigned steps)
     log_builder_prepare(log, 1);
 }
 
-/* ---- reading -------------------------------------------------------------------------------------------------- */
+/* ---- reading
+ * -------------------------------------------------------------------------------------------------- */
 
 static void cursor_shows_every_record_in_order(void **state)
 {
@@ -598,7 +603,8 @@ static void cursor_allocates_what_it_says(void **state)
     }
 }
 
-/* ---- seeking -------------------------------------------------------------------------------------------------- */
+/* ---- seeking
+ * -------------------------------------------------------------------------------------------------- */
 
 /* Whatever LSN is asked for, the first record at or after it comes, and then the next ones. */
 static void cursor_seeks_to_every_lsn(void **state)
@@ -643,7 +649,8 @@ static void cursor_seeks_below_every_limit(void **state)
     }
 }
 
-/* A cursor in front of the end shows what comes when it comes, and nothing that lies below the start. */
+/* A cursor in front of the end shows what comes when it comes, and nothing that lies below the
+ * start. */
 static void cursor_waits_for_a_start_that_is_not_there_yet(void **state)
 {
     struct reader *const reader = *state;
@@ -688,7 +695,8 @@ static void cursor_reads_an_empty_log_when_it_fills(void **state)
     }
 }
 
-/* Trims do not respect batches: nothing below the oldest LSN is shown, and its segment is enough to start from. */
+/* Trims do not respect batches: nothing below the oldest LSN is shown, and its segment is enough
+ * to start from. */
 static void cursor_starts_at_an_oldest_in_the_middle(void **state)
 {
     struct reader *const reader = *state;
@@ -745,7 +753,8 @@ static void cursor_starts_at_the_new_oldest_when_trimmed_meanwhile(void **state)
     }
 }
 
-/* ---- limits, levels, memory ----------------------------------------------------------------------------------- */
+/* ---- limits, levels, memory
+ * ----------------------------------------------------------------------------------- */
 
 static void cursor_shows_nothing_above_the_limit_of_its_level(void **state)
 {
@@ -781,7 +790,8 @@ static void cursor_shows_nothing_above_the_limit_of_its_level(void **state)
     }
 }
 
-/* Batches that are in no file yet come from memory, and what stands in their place on disk is not looked at. */
+/* Batches that are in no file yet come from memory, and what stands in their place on disk is
+ * not looked at. */
 static void cursor_prefers_batches_in_memory(void **state)
 {
     struct reader *const reader = *state;
@@ -950,7 +960,8 @@ static void cursor_grows_its_buffer_up_to_the_bound(void **state)
     }
 }
 
-/* ---- waiting -------------------------------------------------------------------------------------------------- */
+/* ---- waiting
+ * -------------------------------------------------------------------------------------------------- */
 
 static int wait_then_catch_up(struct reader *reader, weir_lsn above)
 {
@@ -1085,10 +1096,11 @@ static void cursor_tells_what_it_needs_no_more(void **state)
     assert_int_equal(reader->moved_count, count);
 }
 
-/* ---- damage --------------------------------------------------------------------------------------------------- */
+/* ---- damage
+ * --------------------------------------------------------------------------------------------------- */
 
-/* Reads all from the beginning. Every record that is shown is the right one. Returns how many came, *code_out what came
- * then. */
+/* Reads all from the beginning. Every record that is shown is the right one. Returns how many
+ * came, *code_out what came then. */
 static size_t read_all(struct reader *reader, int *code_out)
 {
     struct weir_entry entry;
@@ -1105,8 +1117,8 @@ static size_t read_all(struct reader *reader, int *code_out)
     return count;
 }
 
-/* One bit of one byte, for every byte but some of long payloads and of what nobody reads: what lies in front is shown, the
- * batch is not, and the fault names it. */
+/* One bit of one byte, for every byte but some of long payloads and of what nobody reads: what
+ * lies in front is shown, the batch is not, and the fault names it. */
 static void cursor_finds_every_flipped_byte(void **state)
 {
     struct reader *const reader = *state;
@@ -1350,8 +1362,8 @@ static void cursor_misses_a_segment_in_the_middle(void **state)
     expect_record(reader, log_builder_find(&reader->log, second.end));
 }
 
-/* The file under the cursor becomes another segment. Until the log says that the position was trimmed this is damage,
- * and never are the new bytes shown. */
+/* The file under the cursor becomes another segment. Until the log says that the position was
+ * trimmed this is damage, and never are the new bytes shown. */
 static void cursor_is_passed_when_its_file_is_recycled(void **state)
 {
     struct reader *const reader = *state;
@@ -1397,7 +1409,8 @@ static void cursor_is_passed_when_its_file_is_recycled(void **state)
     }
 }
 
-/* Trimmed to the end of a segment while the cursor stands there: nothing was missed, so it goes on. */
+/* Trimmed to the end of a segment while the cursor stands there: nothing was missed, so it goes
+ * on. */
 static void cursor_goes_on_behind_a_segment_that_is_gone(void **state)
 {
     struct reader *const reader = *state;
@@ -1458,7 +1471,8 @@ static void cursor_tells_a_truncated_file(void **state)
     assert_true(reader->fault.file[0] != '\0');
 }
 
-/* ---- epochs --------------------------------------------------------------------------------------------------- */
+/* ---- epochs
+ * --------------------------------------------------------------------------------------------------- */
 
 static void cursor_tells_a_cut_below_its_position(void **state)
 {
@@ -1505,7 +1519,8 @@ static void cursor_tells_a_cut_below_its_position(void **state)
     }
 }
 
-/* The window has bytes of the old epoch from above the cut: they are read anew, not held against the log. */
+/* The window has bytes of the old epoch from above the cut: they are read anew, not held against
+ * the log. */
 static void cursor_drops_what_it_read_ahead_of_a_cut(void **state)
 {
     struct reader *const reader = *state;
@@ -1525,10 +1540,11 @@ static void cursor_drops_what_it_read_ahead_of_a_cut(void **state)
     expect_records(reader, 2, reader->log.record_count);
 }
 
-/* A cut in front of sound batches, a first batch of the new epoch that does not fit there, and then one more epoch, so that
- * the control file no longer knows of the first cut. By the format a batch without frames takes the place of the old ones.
- * Where it does not, they still stand at the position, and nothing is wrong with them but that the log went on elsewhere:
- * the first batch of the next segment tells. */
+/* A cut in front of sound batches, a first batch of the new epoch that does not fit there, and
+ * then one more epoch, so that the control file no longer knows of the first cut. By the format
+ * a batch without frames takes the place of the old ones. Where it does not, they still stand at
+ * the position, and nothing is wrong with them but that the log went on elsewhere: the first
+ * batch of the next segment tells. */
 static void cursor_follows_a_cut_into_the_next_segment(void **state)
 {
     struct reader *const reader = *state;
