@@ -40,9 +40,8 @@ void weir__window_past_cache(struct weir__window *window, bool on);
  * bytes (as many as the chunk in hand holds), valid until the next call. limit: nothing at or
  * above it may be fetched (it may still be changing); bytes fetched below an earlier, lower
  * limit are not held to be more. 0; WEIR_EUNREADABLE with fault (file, offset, lsn) when the
- * device could not read the block; -ENOMEM; -EINVAL lsn outside [base, min(end, limit)), without a
- * fault. A file that ends
- * early reads as WEIR_EUNREADABLE too. */
+ * device could not read the block; -ENOMEM; -EINVAL lsn outside [base, min(end, limit)), without
+ * a fault. A file that ends early reads as WEIR_EUNREADABLE too. */
 int weir__window_peek(struct weir__window *window,
                       weir_lsn lsn,
                       weir_lsn limit,
