@@ -13,6 +13,7 @@ struct weir_cursor {
     WEIR__ATOMIC(uint64_t) *pin;        /* our entry, NULL: does not pin */
     struct weir__cursor_counts counted; /* already in the log's sums */
     unsigned calls;
+    uint64_t pause_ns; /* another process's log: of the last look at the tail */
 };
 
 /* ---- the writer's own log ----------------------------------------------------------------------------------------- */
@@ -84,23 +85,22 @@ static size_t other_memory(void *ctx, weir_lsn prev_end, void *to, size_t room)
     return 0;
 }
 
-/* Nobody wakes us across processes: look again, soon at first, then every 20 ms. */
+/* Nobody wakes us across processes: look again after a pause, which grows to 20 ms while nothing happens. The caller looks at the epoch, too. */
 static int other_wait(void *ctx, weir_lsn above, enum weir_level level, uint64_t deadline_ns)
 {
-    struct weir_log *log = ((struct weir_cursor *)ctx)->log;
-    uint64_t pause = 200000;
+    struct weir_cursor *cursor = ctx;
 
-    for (;;) {
-        if (weir__readonly_limit(log, level) > above) {
-            return 0;
-        }
-        uint64_t now = weir__now_ns();
-        if (now >= deadline_ns) {
-            return -ETIMEDOUT;
-        }
-        weir__sleep_ns(weir__min_u64(pause, deadline_ns - now));
-        pause = weir__min_u64(pause * 2, 20000000);
+    if (weir__readonly_limit(cursor->log, level) > above) {
+        cursor->pause_ns = 0;
+        return 0;
     }
+    uint64_t now = weir__now_ns();
+    if (now >= deadline_ns) {
+        return -ETIMEDOUT;
+    }
+    cursor->pause_ns = weir__min_u64(weir__max_u64(cursor->pause_ns * 2, 200000), 20000000);
+    weir__sleep_ns(weir__min_u64(cursor->pause_ns, deadline_ns - now));
+    return 0;
 }
 
 static int other_refresh(void *ctx)
@@ -111,22 +111,22 @@ static int other_refresh(void *ctx)
 /* ---- pins ---------------------------------------------------------------------------------------------------------- */
 
 /* Takes an entry at lsn. WEIR_EPASSED: a trim beyond it is under way; -EAGAIN: all are taken. */
-static int pin_take(struct weir_log *log, weir_lsn lsn, WEIR__ATOMIC(uint64_t) **pin_out)
+static int pin_take(struct weir_log *log, weir_lsn *lsn_io, WEIR__ATOMIC(uint64_t) **pin_out)
 {
     int code = -EAGAIN;
 
     pthread_mutex_lock(&log->pin_mutex);
     weir_lsn oldest = weir__load(&log->keeper.oldest, acquire);
     weir_lsn floor = weir__max_u64(oldest, log->trim_decided);
-    if (lsn == WEIR_LSN_OLDEST) {
-        lsn = floor;
+    if (*lsn_io == WEIR_LSN_OLDEST) {
+        *lsn_io = floor; /* a trim to it may just be under way */
     }
-    if (lsn < floor) {
+    if (*lsn_io < floor) {
         code = WEIR_EPASSED;
     } else {
         for (unsigned i = 0; i < WEIR__PINS_MAX; i++) {
             if (weir__load(&log->pins[i], relaxed) == WEIR__PIN_FREE) {
-                weir__store(&log->pins[i], lsn, relaxed);
+                weir__store(&log->pins[i], *lsn_io, relaxed);
                 *pin_out = &log->pins[i];
                 code = 0;
                 break;
@@ -165,7 +165,7 @@ static void config_fill(struct weir__cursor_config *config,
         .batch_bytes = log->options.slot_bytes,
         .level = level,
         .read_ahead = (flags & WEIR_CURSOR_READ_AHEAD) != 0,
-        .live_tail = true,
+        .live_tail = !own || log->dir.direct, /* our own buffered writes are in the page cache */
         .limit = own ? own_limit : other_limit,
         .oldest = own ? own_oldest : other_oldest,
         .newest = own ? own_epoch : other_epoch,
@@ -200,7 +200,7 @@ int weir_cursor_open(struct weir_log *log,
     }
     cursor->log = log;
     if ((flags & WEIR_CURSOR_PIN) && !log->options.read_only) {
-        code = pin_take(log, lsn, &cursor->pin);
+        code = pin_take(log, &lsn, &cursor->pin);
     }
     if (code == 0) {
         struct weir__cursor_config config;

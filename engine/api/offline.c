@@ -94,8 +94,8 @@ static bool offline_moved(struct offline *offline)
     }
     const struct weir__control *const then = &offline->control.copy[offline->control.newest];
     const struct weir__control *const next = &now.copy[now.newest];
-    return next->oldest_lsn != then->oldest_lsn || next->epoch.epoch != then->epoch.epoch ||
-           next->epoch.nonce != then->epoch.nonce;
+    return next->oldest_lsn != then->oldest_lsn || next->checkpoint.lsn != then->checkpoint.lsn ||
+           next->epoch.epoch != then->epoch.epoch || next->epoch.nonce != then->epoch.nonce;
 }
 
 /* The end of every call: the fault goes out, if there is one. */

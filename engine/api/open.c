@@ -578,6 +578,7 @@ static int open_for_append(struct weir_log *log, struct weir__fault *fault)
     int code = weir__dir_lock(&log->dir, log->options.lock_timeout_ns, fault);
 
     if (code == 0) {
+        weir__dir_live_forget(&log->dir);
         code = weir__catalog_load(&log->catalog, &log->dir, fault);
     }
     if (code == 0) {

@@ -202,6 +202,19 @@ static int live_file_open(struct weir__dir *dir, int *file_out)
     return 0;
 }
 
+void weir__dir_live_forget(struct weir__dir *dir)
+{
+    const struct weir__io_ops *ops = dir->io->ops;
+    static const uint8_t zeros[64];
+    int file;
+
+    if (ops->open(dir->io, dir->file, WEIR__LIVE_NAME, WEIR__OPEN_WRITE, &file) == 0) {
+        /* Best effort: a page that stays is believed only for its own epoch. */
+        (void)weir__io_write_full(dir->io, file, zeros, sizeof zeros, 0, false);
+        (void)ops->close(dir->io, file);
+    }
+}
+
 void weir__dir_live_begin(struct weir__dir *dir, const struct weir__live *first)
 {
     weir__check(dir->live == NULL && dir->live_file < 0);

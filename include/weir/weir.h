@@ -526,7 +526,8 @@ struct weir_copy_report {
 };
 
 /* Copies every record that verifies, at its LSN, into a new log (new log id) and tells the gaps. For logs that weir_open
- * refuses. Never writes to dir.
+ * refuses. Never writes to dir. Of an atomic group whose batch is damaged, the records that verify are kept: the gap
+ * tells that some are missing.
  * new_dir      must not hold a log (WEIR_EEXISTS); created if missing
  * on_gap       may be NULL
  * Return       0 done (gaps or not) | WEIR_ENOLOG nothing there that could be read | -EBUSY a writer has it open | an errno
