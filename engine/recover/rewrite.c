@@ -91,13 +91,17 @@ static void copy_progress(void *ctx, uint64_t done, uint64_t total)
     copy->config->progress(copy->config->ctx, done, total);
 }
 
-/* Was the source trimmed beyond what has just failed to read? */
+/* May a live writer have given up what has just failed to read? It does so below the oldest LSN and the checkpoint. */
 static bool copy_passed(struct copy *copy)
 {
     struct weir__control_found now;
     struct weir__fault fault = WEIR__FAULT_NONE;
-    return weir__control_load(copy->config->from, &now, &fault) == 0 && now.newest >= 0 &&
-           now.copy[now.newest].oldest_lsn > copy->control.copy[copy->control.newest].oldest_lsn;
+    if (weir__control_load(copy->config->from, &now, &fault) != 0 || now.newest < 0) {
+        return false;
+    }
+    const struct weir__control *const then = &copy->control.copy[copy->control.newest];
+    const struct weir__control *const next = &now.copy[now.newest];
+    return next->oldest_lsn != then->oldest_lsn || next->checkpoint.lsn != then->checkpoint.lsn;
 }
 
 /* The source does not verify, or could not be scanned: which is it? */

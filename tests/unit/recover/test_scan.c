@@ -747,6 +747,43 @@ static void a_trimmed_log_is_anchored_in_its_oldest_segment(void **state)
     log_builder_exit(&log);
 }
 
+static void a_checkpoint_below_the_oldest_segment_is_not_leaned_on(void **state)
+{
+    (void)state;
+    struct log_builder log;
+    build(&log, 30);
+    assert_int_equal(log.position.lsn, 2 * SEGMENT);
+    struct weir__control control;
+    log_builder_control(&log, &control);
+    control.promise = log.position.lsn;
+    control.oldest_lsn = log.segments[1].base + 3 * BLOCK;
+    control.checkpoint = weir__position_after(&log.batches[5].header, BLOCK);
+    log_builder_control_write(&log, &control);
+    /* A live writer may give the first segment up while it is looked at. */
+    struct rig *const rig = malloc(sizeof *rig);
+    struct weir__scan_result result;
+    rig_init(rig, &log);
+    rig_scan(rig, true, &result);
+    expect_end(&result, &log, WEIR_VERDICT_CLEAN, log.position.lsn);
+    assert_int_equal(result.report.records, 45);
+    char name[WEIR__SEGMENT_NAME_BYTES];
+    weir__segment_name(log.segments[0].base, log.segments[0].end, name);
+    for (size_t i = 0; i < rig->io.opened_count; i++) {
+        assert_string_not_equal(rig->io.opened[i], name);
+    }
+    /* Where the oldest segment holds no batch yet, nothing else leads to the end. */
+    control.oldest_lsn = log.position.lsn;
+    control.checkpoint = weir__position_after(&log.batches[25].header, BLOCK);
+    log_builder_control_write(&log, &control);
+    log_builder_prepare(&log, 1);
+    rig_scan(rig, true, &result);
+    expect_end(&result, &log, WEIR_VERDICT_CLEAN, log.position.lsn);
+    assert_int_equal(result.report.records, 12);
+    rig_exit(rig);
+    free(rig);
+    log_builder_exit(&log);
+}
+
 static void segments_below_the_oldest_are_ignored(void **state)
 {
     (void)state;
@@ -1328,6 +1365,7 @@ int main(void)
         cmocka_unit_test(a_damaged_segment_header_is_corrupt),
         cmocka_unit_test(a_newer_format_is_refused),
         cmocka_unit_test(a_trimmed_log_is_anchored_in_its_oldest_segment),
+        cmocka_unit_test(a_checkpoint_below_the_oldest_segment_is_not_leaned_on),
         cmocka_unit_test(segments_below_the_oldest_are_ignored),
         cmocka_unit_test(everything_trimmed_is_an_empty_log),
         cmocka_unit_test(a_read_error_is_never_an_end),

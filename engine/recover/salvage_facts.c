@@ -1,0 +1,603 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Reading a damaged log, and learning what it is.
+ *
+ * The happy path: the control file gives log id, block and promises, else what most headers say; segments that cannot be of
+ * this log are dropped; a walk over all the others collects the epochs from every header that holds, and settles which of
+ * them may stand where.
+ *
+ * A block that cannot be read reads as zeros and is remembered as bad. What can fail: memory, an unknown format version, a
+ * directory in which nothing is recognised. One thread. */
+#include "recover/salvage_state.h"
+
+#include "base/bytes.h"
+#include "base/check.h"
+#include "base/num.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define SALVAGE_PROGRESS_BYTES ((uint64_t)4 << 20)
+/* How far into a segment the first batch is looked for when nothing tells the block. */
+#define SALVAGE_GUESS_BYTES 131072u
+#define SALVAGE_BLOCK_MIN 512u
+#define SALVAGE_BLOCK_MAX 65536u
+#define SALVAGE_ROOM_MIN 16u
+
+/* ---- arrays ---- */
+
+/* Room for one more element. */
+static int
+array_grow(struct weir__mem *mem, void **array, size_t count, size_t *room, size_t element_bytes)
+{
+    if (count < *room) {
+        return 0;
+    }
+    const size_t more = *room == 0 ? SALVAGE_ROOM_MIN : *room * 2;
+    void *const grown = weir__mem_alloc(mem, more * element_bytes, 16);
+    if (grown == NULL) {
+        return -ENOMEM;
+    }
+    if (count > 0) {
+        memcpy(grown, *array, count * element_bytes);
+    }
+    weir__mem_free(mem, *array, *room * element_bytes);
+    *array = grown;
+    *room = more;
+    return 0;
+}
+
+int weir__salvage_no_memory(struct weir__salvage_state *salvage)
+{
+    return weir__fault_set(salvage->fault,
+                           -ENOMEM,
+                           "",
+                           UINT64_MAX,
+                           UINT64_MAX,
+                           "no memory to salvage the log");
+}
+
+/* ---- reading ---- */
+
+void weir__salvage_reader_close(struct weir__salvage_state *salvage)
+{
+    struct weir__salvage_reader *const reader = &salvage->reader;
+    if (reader->file >= 0) {
+        (void)salvage->dir->io->ops->close(salvage->dir->io, reader->file);
+        reader->file = -1;
+    }
+    reader->have = 0;
+}
+
+/* 0, or why there is nothing to read; the segment then reads as zeros. */
+int weir__salvage_reader_turn(struct weir__salvage_state *salvage, struct weir__range range)
+{
+    struct weir__salvage_reader *const reader = &salvage->reader;
+    struct weir__io *const io = salvage->dir->io;
+    weir__salvage_reader_close(salvage);
+    reader->range = range;
+    reader->bad_code = 0;
+    char name[WEIR__SEGMENT_NAME_BYTES];
+    weir__segment_name(range.base, range.end, name);
+    int code = io->ops->open(io, salvage->dir->file, name, WEIR__OPEN_READ, &reader->file);
+    if (code != 0) {
+        reader->file = -1;
+        reader->bad_code = code;
+        return code;
+    }
+    struct weir__file_info info;
+    code = io->ops->info(io, reader->file, &info);
+    if (code == 0 && !info.regular) {
+        code = -EINVAL;
+    }
+    if (code != 0) {
+        weir__salvage_reader_close(salvage);
+        reader->bad_code = code;
+    }
+    return code;
+}
+
+static void reader_give_up(struct weir__salvage_reader *reader, size_t from, size_t to, int code)
+{
+    for (size_t page = from / WEIR__SALVAGE_PAGE_BYTES;
+         page < (to + WEIR__SALVAGE_PAGE_BYTES - 1) / WEIR__SALVAGE_PAGE_BYTES;
+         page++) {
+        reader->bad[page] = 1;
+    }
+    reader->bad_code = code;
+}
+
+void weir__salvage_progress(struct weir__salvage_state *salvage, uint64_t bytes)
+{
+    salvage->progress_done += bytes;
+    if (salvage->config->progress != NULL && salvage->progress_done < salvage->progress_total &&
+        salvage->progress_done - salvage->progress_said >= SALVAGE_PROGRESS_BYTES) {
+        salvage->progress_said = salvage->progress_done;
+        salvage->config->progress(salvage->config->ctx,
+                                  salvage->progress_done,
+                                  salvage->progress_total);
+    }
+}
+
+/* Fetches the chunk that holds a file offset. */
+static void reader_fetch(struct weir__salvage_state *salvage, uint64_t offset)
+{
+    struct weir__salvage_reader *const reader = &salvage->reader;
+    struct weir__io *const io = salvage->dir->io;
+    const uint64_t length = reader->range.end - reader->range.base;
+    reader->from = weir__align_down(offset, WEIR__SALVAGE_PAGE_BYTES);
+    reader->have = (size_t)weir__min_u64(WEIR__SALVAGE_CHUNK_BYTES, length - reader->from);
+    memset(reader->chunk, 0, reader->have);
+    memset(reader->bad, 0, sizeof reader->bad);
+    weir__salvage_progress(salvage, reader->have);
+    if (reader->file < 0) {
+        memset(reader->bad, 1, sizeof reader->bad);
+        return;
+    }
+    size_t done = 0;
+    while (done < reader->have) {
+        const ssize_t got = io->ops->read(io,
+                                          reader->file,
+                                          reader->chunk + done,
+                                          reader->have - done,
+                                          reader->from + done);
+        if (got > 0) {
+            done += (size_t)got;
+            continue;
+        }
+        if (got == 0) {
+            reader_give_up(reader, done, reader->have, WEIR_EUNREADABLE);
+            return;
+        }
+        /* A long read fails for one bad sector: go on page by page. */
+        size_t next = (done / WEIR__SALVAGE_PAGE_BYTES + 1) * WEIR__SALVAGE_PAGE_BYTES;
+        next = next < reader->have ? next : reader->have;
+        const ssize_t piece =
+            io->ops->read(io, reader->file, reader->chunk + done, next - done, reader->from + done);
+        if (piece > 0) {
+            done += (size_t)piece;
+            continue;
+        }
+        memset(reader->chunk + done, 0, next - done);
+        reader_give_up(reader, done, next, (int)got);
+        done = next;
+    }
+}
+
+/* Bytes at lsn, as many as the chunk in hand has. */
+const uint8_t *
+weir__salvage_reader_peek(struct weir__salvage_state *salvage, weir_lsn lsn, size_t *bytes_out)
+{
+    struct weir__salvage_reader *const reader = &salvage->reader;
+    const uint64_t offset = lsn - reader->range.base;
+    weir__check(lsn >= reader->range.base && lsn < reader->range.end);
+    if (reader->have == 0 || offset < reader->from || offset - reader->from >= reader->have) {
+        reader_fetch(salvage, offset);
+    }
+    *bytes_out = (size_t)(reader->from + reader->have - offset);
+    return reader->chunk + (offset - reader->from);
+}
+
+void weir__salvage_reader_copy(struct weir__salvage_state *salvage,
+                               weir_lsn lsn,
+                               void *to,
+                               uint64_t bytes)
+{
+    uint8_t *out = to;
+    while (bytes > 0) {
+        size_t have = 0;
+        const uint8_t *const data = weir__salvage_reader_peek(salvage, lsn, &have);
+        const size_t take = (size_t)weir__min_u64(have, bytes);
+        memcpy(out, data, take);
+        out += take;
+        lsn += take;
+        bytes -= take;
+    }
+}
+
+/* Could the byte at lsn not be read? It was looked at last. */
+bool weir__salvage_reader_bad(const struct weir__salvage_state *salvage, weir_lsn lsn)
+{
+    const struct weir__salvage_reader *const reader = &salvage->reader;
+    const uint64_t offset = lsn - reader->range.base;
+    return offset >= reader->from && offset - reader->from < reader->have &&
+           reader->bad[(offset - reader->from) / WEIR__SALVAGE_PAGE_BYTES] != 0;
+}
+
+/* ---- the facts ---- */
+
+static int segments_list(struct weir__salvage_state *salvage, struct weir__catalog *catalog)
+{
+    struct weir__range range;
+    weir_lsn from = 0;
+    while (weir__catalog_next(catalog, from, &range)) {
+        const int code = array_grow(salvage->mem,
+                                    (void **)&salvage->segments,
+                                    salvage->segment_count,
+                                    &salvage->segment_room,
+                                    sizeof *salvage->segments);
+        if (code != 0) {
+            return code;
+        }
+        salvage->segments[salvage->segment_count++] =
+            (struct weir__salvage_segment){.range = range};
+        from = range.base + 1; /* of two that begin together only the first counts */
+    }
+    return 0;
+}
+
+static int segment_header_look(struct weir__salvage_state *salvage,
+                               struct weir__salvage_segment *segment,
+                               struct weir__segment_header *header_out)
+{
+    segment->open_code = weir__salvage_reader_turn(salvage, segment->range);
+    uint8_t bytes[WEIR__SEGMENT_HEADER_BYTES];
+    weir__salvage_reader_copy(salvage, segment->range.base, bytes, sizeof bytes);
+    const char *why = NULL;
+    const int code = weir__segment_header_decode(bytes, header_out, &why);
+    if (code == WEIR_EFORMAT) {
+        char name[WEIR__SEGMENT_NAME_BYTES];
+        weir__segment_name(segment->range.base, segment->range.end, name);
+        return weir__fault_set(salvage->fault,
+                               WEIR_EFORMAT,
+                               name,
+                               0,
+                               segment->range.base,
+                               "%s",
+                               why);
+    }
+    return code == 0 ? 1 : 0;
+}
+
+/* Without a control file: what most segment headers say. */
+static int facts_from_segments(struct weir__salvage_state *salvage)
+{
+    uint64_t votes = 0;
+    for (size_t i = 0; i < salvage->segment_count; i++) {
+        struct weir__segment_header header;
+        const int sound = segment_header_look(salvage, &salvage->segments[i], &header);
+        if (sound < 0) {
+            return sound;
+        }
+        if (sound == 0) {
+            continue;
+        }
+        if (votes == 0) {
+            salvage->log_id = header.log_id;
+            salvage->block_bytes = header.block_bytes;
+            salvage->segment_bytes = header.bytes;
+            votes = 1;
+        } else if (header.log_id == salvage->log_id) {
+            votes++;
+        } else {
+            votes--;
+        }
+    }
+    return 0;
+}
+
+/* Without any sound segment header: where first batches stand tells the block, and they carry the log id. */
+static void facts_from_batches(struct weir__salvage_state *salvage)
+{
+    uint64_t votes = 0;
+    for (size_t i = 0; i < salvage->segment_count; i++) {
+        const struct weir__range range = salvage->segments[i].range;
+        const uint64_t stop = weir__min_u64(range.end - range.base, SALVAGE_GUESS_BYTES);
+        (void)weir__salvage_reader_turn(salvage, range);
+        for (uint64_t offset = SALVAGE_BLOCK_MIN; offset < stop; offset += SALVAGE_BLOCK_MIN) {
+            uint8_t header[WEIR__BATCH_HEADER_BYTES];
+            struct weir__batch batch;
+            weir__salvage_reader_copy(salvage, range.base + offset, header, sizeof header);
+            if (!weir__batch_decode(header, &batch) || batch.lsn != range.base + offset) {
+                continue;
+            }
+            if (votes == 0) {
+                salvage->log_id = batch.log_id;
+                votes = 1;
+            } else {
+                votes = batch.log_id == salvage->log_id ? votes + 1 : votes - 1;
+            }
+            if (batch.log_id == salvage->log_id && weir__is_pow2(offset) &&
+                offset <= SALVAGE_BLOCK_MAX &&
+                (salvage->block_bytes == 0 || offset < salvage->block_bytes)) {
+                salvage->block_bytes = (uint32_t)offset;
+            }
+            break;
+        }
+        salvage->segment_bytes = weir__max_u64(salvage->segment_bytes, range.end - range.base);
+    }
+}
+
+/* Drops what is not of this log, what lies below its oldest LSN, and of two over the same LSNs the worse. */
+static int segments_choose(struct weir__salvage_state *salvage)
+{
+    size_t kept = 0;
+    const uint64_t block = salvage->block_bytes;
+    for (size_t i = 0; i < salvage->segment_count; i++) {
+        struct weir__salvage_segment segment = salvage->segments[i];
+        struct weir__segment_header header;
+        const int sound = segment_header_look(salvage, &segment, &header);
+        if (sound < 0) {
+            return sound;
+        }
+        const struct weir__range range = segment.range;
+        if ((sound > 0 && header.log_id != salvage->log_id) || range.end <= salvage->oldest ||
+            range.base % block != 0 || range.end % block != 0 ||
+            range.end - range.base < 2 * block) {
+            continue;
+        }
+        segment.agrees = sound > 0 && header.base == range.base &&
+                         header.bytes == range.end - range.base && header.block_bytes == block;
+        if (kept > 0) {
+            struct weir__salvage_segment *const last = &salvage->segments[kept - 1];
+            if (range.base < last->range.end) {
+                if (segment.agrees && !last->agrees) {
+                    *last = segment;
+                }
+                continue;
+            }
+            if (range.base > last->range.end && range.base - last->range.end < 2 * block) {
+                continue; /* no segment can have stood between */
+            }
+        }
+        salvage->segments[kept++] = segment;
+    }
+    salvage->segment_count = kept;
+    for (size_t i = 0; i < kept; i++) {
+        const struct weir__range range = salvage->segments[i].range;
+        salvage->progress_total += 2 * (range.end - range.base);
+    }
+    salvage->progress_done = 0;
+    return 0;
+}
+
+/* Who is it, and what is there? */
+int weir__salvage_facts(struct weir__salvage_state *salvage, struct weir__catalog *catalog)
+{
+    struct weir__control_found found;
+    struct weir__fault ignored = WEIR__FAULT_NONE;
+    int code = weir__control_load(salvage->dir, &found, &ignored);
+    if (code == WEIR_EFORMAT || code == -ENOMEM) {
+        if (salvage->fault != NULL) {
+            *salvage->fault = ignored;
+        }
+        return code;
+    }
+    /* Two copies of different logs, or none that can be read: the segments know better. */
+    salvage->control_known = code == 0 && found.newest >= 0;
+    code = 0;
+    if (segments_list(salvage, catalog) != 0) {
+        return weir__salvage_no_memory(salvage);
+    }
+    if (salvage->control_known) {
+        salvage->control = found.copy[found.newest];
+        salvage->log_id = salvage->control.log_id;
+        salvage->block_bytes = salvage->control.block_bytes;
+        salvage->segment_bytes = salvage->control.segment_bytes;
+        salvage->oldest = salvage->control.oldest_lsn;
+        salvage->promise = weir__max_u64(salvage->control.promise, salvage->control.checkpoint.lsn);
+        if (found.valid[found.newest ^ 1]) {
+            const struct weir__control *const other = &found.copy[found.newest ^ 1];
+            const bool same = other->epoch.epoch == salvage->control.epoch.epoch;
+            salvage->promise = weir__max_u64(
+                salvage->promise,
+                same ? other->promise : weir__min_u64(other->promise, salvage->control.epoch.lsn));
+        }
+    } else {
+        code = facts_from_segments(salvage);
+        if (code == 0 && salvage->block_bytes == 0) {
+            facts_from_batches(salvage);
+        }
+    }
+    salvage->oldest = weir__max_u64(salvage->oldest, salvage->config->oldest);
+    if (code < 0) {
+        return code;
+    }
+    if (salvage->block_bytes == 0) {
+        return weir__fault_set(salvage->fault,
+                               WEIR_ENOLOG,
+                               "",
+                               UINT64_MAX,
+                               UINT64_MAX,
+                               "nothing here can be recognised as part of a log");
+    }
+    return segments_choose(salvage);
+}
+
+/* ---- epochs ---- */
+
+static int epoch_note(struct weir__salvage_state *salvage, const struct weir__salvage_epoch *seen)
+{
+    for (size_t i = 0; i < salvage->epoch_count; i++) {
+        struct weir__salvage_epoch *const epoch = &salvage->epochs[i];
+        if (epoch->epoch == seen->epoch && epoch->nonce == seen->nonce && epoch->lsn == seen->lsn) {
+            epoch->verified += seen->verified;
+            epoch->sound += seen->sound;
+            epoch->promise = weir__max_u64(epoch->promise, seen->promise);
+            epoch->control = epoch->control || seen->control;
+            return 0;
+        }
+    }
+    const int code = array_grow(salvage->mem,
+                                (void **)&salvage->epochs,
+                                salvage->epoch_count,
+                                &salvage->epoch_room,
+                                sizeof *salvage->epochs);
+    if (code == 0) {
+        salvage->epochs[salvage->epoch_count++] = *seen;
+    }
+    return code;
+}
+
+static bool epoch_better(const struct weir__salvage_epoch *a, const struct weir__salvage_epoch *b)
+{
+    if (a->control != b->control) {
+        return a->control;
+    }
+    return a->verified != b->verified ? a->verified > b->verified : a->sound > b->sound;
+}
+
+/* Of two histories of one number the better founded stays; of two epochs the later hides the earlier from its start on. */
+static void epochs_settle(struct weir__salvage_state *salvage)
+{
+    struct weir__salvage_epoch *const epochs = salvage->epochs;
+    uint64_t sure = 0; /* the largest that more than a header speaks for */
+    for (size_t i = 0; i < salvage->epoch_count; i++) {
+        if (epochs[i].control || epochs[i].verified > 0) {
+            sure = weir__max_u64(sure, epochs[i].epoch);
+        }
+    }
+    /* Sorted from the newest down, the better founded first; there are few. */
+    for (size_t i = 1; i < salvage->epoch_count; i++) {
+        const struct weir__salvage_epoch moved = epochs[i];
+        size_t to = i;
+        while (to > 0 &&
+               (epochs[to - 1].epoch < moved.epoch ||
+                (epochs[to - 1].epoch == moved.epoch && epoch_better(&moved, &epochs[to - 1])))) {
+            epochs[to] = epochs[to - 1];
+            to--;
+        }
+        epochs[to] = moved;
+    }
+    size_t kept = 0;
+    weir_lsn bound = UINT64_MAX; /* where the next later one began */
+    uint64_t last = 0;
+    for (size_t i = 0; i < salvage->epoch_count; i++) {
+        const struct weir__salvage_epoch epoch = epochs[i];
+        if ((sure != 0 && epoch.epoch > sure) || epoch.epoch == last || epoch.lsn >= bound) {
+            continue;
+        }
+        salvage->promise =
+            weir__max_u64(salvage->promise,
+                          weir__max_u64(weir__min_u64(epoch.promise, bound), epoch.lsn));
+        bound = epoch.lsn;
+        last = epoch.epoch;
+        epochs[kept] = epoch;
+        epochs[kept].salt = weir__frame_salt(salvage->log_id, epoch.nonce, epoch.epoch);
+        kept++;
+    }
+    salvage->epoch_count = kept;
+    for (size_t i = 0; i < kept / 2; i++) {
+        const struct weir__salvage_epoch swapped = epochs[i];
+        epochs[i] = epochs[kept - 1 - i];
+        epochs[kept - 1 - i] = swapped;
+    }
+}
+
+/* The epoch that may stand at lsn; NULL: none is known. */
+const struct weir__salvage_epoch *weir__salvage_epoch_due(const struct weir__salvage_state *salvage,
+                                                          weir_lsn lsn)
+{
+    size_t low = 0;
+    size_t high = salvage->epoch_count;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (salvage->epochs[middle].lsn <= lsn) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low == 0 ? NULL : &salvage->epochs[low - 1];
+}
+
+/* A header at lsn that holds by itself and fits its place. */
+bool weir__salvage_batch_sound(struct weir__salvage_state *salvage,
+                               weir_lsn lsn,
+                               struct weir__batch *batch_out)
+{
+    uint8_t header[WEIR__BATCH_HEADER_BYTES];
+    weir__salvage_reader_copy(salvage, lsn, header, sizeof header);
+    if (!weir__batch_decode(header, batch_out) || batch_out->log_id != salvage->log_id ||
+        batch_out->lsn != lsn) {
+        return false;
+    }
+    const weir_lsn end = weir__batch_end(batch_out, salvage->block_bytes);
+    return end <= salvage->reader.range.end && end % salvage->block_bytes == 0;
+}
+
+bool weir__salvage_batch_due(const struct weir__salvage_state *salvage,
+                             const struct weir__batch *batch)
+{
+    const struct weir__salvage_epoch *const due = weir__salvage_epoch_due(salvage, batch->lsn);
+    return due != NULL && due->epoch == batch->epoch && due->nonce == batch->nonce &&
+           due->lsn == batch->epoch_lsn;
+}
+
+/* Reads the batch into the body. 1: it verifies; 0: it does not, *why_out says why; negative: no memory. */
+int weir__salvage_batch_read(struct weir__salvage_state *salvage,
+                             const struct weir__batch *batch,
+                             const char **why_out)
+{
+    const uint64_t bytes =
+        weir__align_up(WEIR__BATCH_HEADER_BYTES + (uint64_t)batch->bytes, salvage->block_bytes);
+    if (weir__image_reserve(&salvage->body, bytes) != 0) {
+        return weir__salvage_no_memory(salvage);
+    }
+    weir__salvage_reader_copy(salvage, batch->lsn, salvage->body.bytes, bytes);
+    struct weir__batch_check check;
+    weir__batch_check_begin(&check, batch, salvage->block_bytes);
+    int code = weir__batch_check_feed(&check,
+                                      salvage->body.bytes + WEIR__BATCH_HEADER_BYTES,
+                                      (size_t)(bytes - WEIR__BATCH_HEADER_BYTES));
+    if (code == 0) {
+        code = weir__batch_check_end(&check);
+    }
+    *why_out = check.why;
+    return code == 0 ? 1 : 0;
+}
+
+/* The first walk. */
+int weir__salvage_learn(struct weir__salvage_state *salvage)
+{
+    if (salvage->control_known) {
+        const struct weir__epoch *const newest = &salvage->control.epoch;
+        const struct weir__position *const checkpoint = &salvage->control.checkpoint;
+        const struct weir__salvage_epoch known[] = {
+            {.epoch = newest->epoch, .nonce = newest->nonce, .lsn = newest->lsn, .control = true},
+            {.epoch = checkpoint->epoch,
+             .nonce = checkpoint->nonce,
+             .lsn = checkpoint->epoch_lsn,
+             .control = true},
+        };
+        for (size_t i = 0; i < WEIR__ARRAY_COUNT(known); i++) {
+            if (known[i].epoch != 0 && epoch_note(salvage, &known[i]) != 0) {
+                return weir__salvage_no_memory(salvage);
+            }
+        }
+    }
+    for (size_t i = 0; i < salvage->segment_count; i++) {
+        const struct weir__range range = salvage->segments[i].range;
+        if (weir__salvage_reader_turn(salvage, range) != 0) {
+            weir__salvage_progress(salvage, range.end - range.base);
+            continue;
+        }
+        weir_lsn lsn = range.base + salvage->block_bytes;
+        while (lsn < range.end) {
+            struct weir__batch batch;
+            if (!weir__salvage_batch_sound(salvage, lsn, &batch)) {
+                lsn += salvage->block_bytes;
+                continue;
+            }
+            const char *why = NULL;
+            const int verifies = weir__salvage_batch_read(salvage, &batch, &why);
+            if (verifies < 0) {
+                return verifies;
+            }
+            const struct weir__salvage_epoch seen = {
+                .epoch = batch.epoch,
+                .nonce = batch.nonce,
+                .lsn = batch.epoch_lsn,
+                .promise = batch.promise,
+                .verified = verifies > 0 ? 1 : 0,
+                .sound = 1,
+            };
+            if (epoch_note(salvage, &seen) != 0) {
+                return weir__salvage_no_memory(salvage);
+            }
+            lsn = verifies > 0 ? weir__batch_end(&batch, salvage->block_bytes)
+                               : lsn + salvage->block_bytes;
+        }
+    }
+    epochs_settle(salvage);
+    return 0;
+}
