@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * weir-stress seccomp: runs a command under a filter that refuses system calls, as containers do.
  *
- * Two filters: io_uring_setup, _enter and _register fail; and, with --unreadable-from, pread64 at file offsets from there
- * on fails with EIO (and so do preadv and preadv2, whose offset is split on some machines): a device that cannot read a
- * part of a file, without the device. The io_uring numbers are the same on every architecture; the rest come from the
- * headers of the machine that this is built for, and the filter only serves programs of that architecture. */
+ * Two filters: io_uring_setup, _enter and _register fail; and, with --unreadable-from, preads of a
+ * file's part from there on fail with EIO: a device that cannot read a part of a file, without the
+ * device. The io_uring numbers are the same on every architecture; the rest come from the headers of
+ * the machine that this is built for, and the filter only serves programs of that architecture. */
 #include "args.h"
 #include "verbs.h"
 
@@ -81,17 +81,27 @@ static void uring_refuse(struct program *program, uint32_t code)
     row_add(program, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, fail_with(code)));
 }
 
-/* Expects the call's number in the accumulator. preadv and preadv2 carry the offset where pread64 does, its low half. */
+/* Expects the call's number in the accumulator. Reads that touch what lies at `from` or behind fail: offset + count is
+ * above it. Of preadv and preadv2 only the offset counts, since their lengths are out of a filter's sight. */
 static void reads_refuse(struct program *program, uint32_t from)
 {
-    row_add(program, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_pread64, 2, 0));
-    row_add(program, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_preadv, 1, 0));
-    row_add(program, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_preadv2, 0, 5));
-    row_add(program, (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, argument_at(3, true)));
-    row_add(program, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 2));
-    row_add(program, (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, argument_at(3, false)));
-    row_add(program, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, from, 0, 1));
-    row_add(program, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, fail_with(EIO)));
+    const struct sock_filter rows[] = {
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_pread64, 2, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_preadv, 1, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_preadv2, 0, 8),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, argument_at(3, true)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 5),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, argument_at(2, false)), /* count, or how many pieces */
+        BPF_STMT(BPF_MISC | BPF_TAX, 0),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, argument_at(3, false)),
+        BPF_STMT(BPF_ALU | BPF_ADD | BPF_X, 0),
+        BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, from, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, fail_with(EIO)),
+    };
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        row_add(program, rows[i]);
+    }
 }
 
 int seccomp_main(int argc, char **argv)
@@ -112,7 +122,7 @@ int seccomp_main(int argc, char **argv)
          .given = &unreadable,
          .value = "OFFSET",
          .max = UINT32_MAX,
-         .help = "preads at this file offset or above fail with EIO"},
+         .help = "reads of what lies at this file offset or behind fail with EIO"},
         {.name = NULL},
     };
     int operands = 0;
