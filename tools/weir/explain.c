@@ -10,6 +10,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 #include <weir/weir.h>
 
 static void place_print(const char *title, const struct weir_place *place)
@@ -89,7 +90,12 @@ place_tell(const char *dir, const char *title, const char *key, weir_lsn lsn, st
     struct weir_place place;
     const int rc = weir_locate(dir, lsn, &place, &error);
 
-    if (rc != 0) {
+    if (rc == WEIR_ECORRUPT || rc == WEIR_EUNREADABLE) {
+        /* Damage keeps us from looking there: that is an explanation, too. */
+        memset(&place, 0, sizeof place);
+        place.asked_lsn = lsn;
+        snprintf(place.what, sizeof place.what, "cannot be looked at: %.380s", error.text);
+    } else if (rc != 0) {
         text_failure("explain", dir, rc, &error);
         return rc;
     }
