@@ -94,7 +94,7 @@ place_tell(const char *dir, const char *title, const char *key, weir_lsn lsn, st
         /* Damage keeps us from looking there: that is an explanation, too. */
         memset(&place, 0, sizeof place);
         place.asked_lsn = lsn;
-        snprintf(place.what, sizeof place.what, "cannot be looked at: %.380s", error.text);
+        snprintf(place.what, sizeof place.what, "cannot be looked at: %.370s", error.text);
     } else if (rc != 0) {
         text_failure("explain", dir, rc, &error);
         return rc;
