@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The process that appends until it is killed.
  *
- * It waits for the word to go, opens the log, and lets each producer append its script's records in their order, in four
- * manners: one waits for every record, one for every window of records, one looks at the durable position and waits only
- * for half of its window, one waits for "written" (where only kills are tried; else for "durable"). Acknowledged records
- * go to the parent at once, never before. Producer 0 trims. Segment, slot and queue sizes follow from the seed and differ
- * from life to life, so that the log rotates, recycles and meets all kinds of leftovers.
+ * It waits for the word to go, opens the log, and lets each producer append its script's records
+ * in their order, in four manners: one waits for every record, one for every window of records,
+ * one looks at the durable position and waits only for half of its window, one waits for
+ * "written" (where only kills are tried; else for "durable"). Acknowledged records go to the
+ * parent at once, never before. Producer 0 trims. Segment, slot and queue sizes follow from the
+ * seed and differ from life to life, so that the log rotates, recycles and meets all kinds of
+ * leftovers.
  *
  * --lie plants a fault, to show that the parent sees it. */
 #include "args.h"
@@ -284,8 +286,8 @@ static uint64_t group_next(struct producer *producer, uint64_t seq)
     return group.count;
 }
 
-/* Producer 0: gives up what lies further behind than the log shall be long. Only before the first record of a group, so
- * that the parent can ask for whole groups. */
+/* Producer 0: gives up what lies further behind than the log shall be long. Only before the
+ * first record of a group, so that the parent can ask for whole groups. */
 static bool trim_turn(struct producer *producer, weir_lsn group_lsn)
 {
     struct child *child = producer->child;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Command lines: one walk over argv, each option looked up in the verb's table. Allocates nothing. */
+ * Command lines: one walk over argv, each option looked up in the verb's table. Allocates
+ * nothing. */
 #include "args.h"
 
 #include <errno.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Command lines of weir-stress: long options from a table whose rows point at the verb's variables, and the help text
- * from the same table. "--name value" and "--name=value" are the same; "--" ends the options. */
+ * Command lines of weir-stress: long options from a table whose rows point at the verb's
+ * variables, and the help text from the same table. "--name value" and "--name=value" are the
+ * same; "--" ends the options. */
 #ifndef WEIR_STRESS_ARGS_H
 #define WEIR_STRESS_ARGS_H
 
@@ -56,8 +57,9 @@ struct verb_text {
     const char *example;
 };
 
-/* Reads argv[1..]; argv[0] is the verb. operands_out becomes the index of the first operand, argc if there is none.
- * Operands stand behind all options. Return: ARGS_RUN, or the status to exit with. */
+/* Reads argv[1..]; argv[0] is the verb. operands_out becomes the index of the first operand,
+ * argc if there is none. Operands stand behind all options. Return: ARGS_RUN, or the status to
+ * exit with. */
 int args_parse(const struct verb_text *verb,
                const struct option_row *options,
                int argc,

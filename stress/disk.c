@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Image, loop device, mount, shutdown.
  *
- * The cut is EXT4_IOC_SHUTDOWN without a flush of the journal (XFS knows the same number): the file system fails every
- * operation from then on and forgets what its journal and the page cache had not written. The loop device is taken down
- * after each cut, since its page cache could else bring back metadata that was never written. */
+ * The cut is EXT4_IOC_SHUTDOWN without a flush of the journal (XFS knows the same number): the
+ * file system fails every operation from then on and forgets what its journal and the page cache
+ * had not written. The loop device is taken down after each cut, since its page cache could else
+ * bring back metadata that was never written. */
 #include "disk.h"
 
 #include "clock.h"
@@ -91,7 +92,8 @@ int disk_make(struct disk *disk, const char *dir, const char *fs)
 
 /* ---- the loop device ------------------------------------------------------------------------ */
 
-/* Return: descriptor of an attached loop device that goes away with its last user, or a negative errno with why. */
+/* Return: descriptor of an attached loop device that goes away with its last user, or a negative
+ * errno with why. */
 static int loop_attach(struct disk *disk)
 {
     const int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);

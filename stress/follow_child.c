@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The process that reads a log beside its writer and reports every record that it was shown as durable. The parent then
- * expects these to be there after the kill or the power cut, like those that the writer acknowledged.
+ * The process that reads a log beside its writer and reports every record that it was shown as
+ * durable. The parent then expects these to be there after the kill or the power cut, like those
+ * that the writer acknowledged.
  *
- * The descriptors and their meaning are those of wire.h. Ends at the first error: a reader beside a dying writer or on a
- * dead file system meets some. */
+ * The descriptors and their meaning are those of wire.h. Ends at the first error: a reader
+ * beside a dying writer or on a dead file system meets some. */
 #include "args.h"
 #include "dice.h"
 #include "verbs.h"

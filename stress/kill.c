@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * weir-stress kill: a process appends, is killed at some moment, and the next one opens the log at once.
+ * weir-stress kill: a process appends, is killed at some moment, and the next one opens the log
+ * at once.
  *
- * The next process stands ready before the kill and is told to go in the same breath, so that it opens the log while the
- * kernel still carries out the dead one's writes. Every few rounds nothing is started until the whole log was checked
- * against what was acknowledged (ledger.h). The log lives on through all rounds. */
+ * The next process stands ready before the kill and is told to go in the same breath, so that it
+ * opens the log while the kernel still carries out the dead one's writes. Every few rounds
+ * nothing is started until the whole log was checked against what was acknowledged (ledger.h).
+ * The log lives on through all rounds. */
 #include "kill.h"
 
 #include "clock.h"

@@ -5,7 +5,8 @@
 
 #include "lives.h"
 
-/* Runs all rounds with "weir ingest --acks". Return: false after a message, beyond the ledger's faults. */
+/* Runs all rounds with "weir ingest --acks". Return: false after a message, beyond the ledger's
+ * faults. */
 bool kill_ingest_rounds(struct lives *lives, const char *weir, uint64_t check_every);
 
 #endif

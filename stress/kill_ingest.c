@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  * weir-stress kill --ingest: feeds lines to the weir command and kills it.
  *
- * The command is started right behind the kill of the one before, every other time without even waiting for that one's
- * end. Lines are written to its standard input as fast as it takes them; acknowledgements ("LSN LINE") are heard
- * meanwhile. The check is that of the other use: a line names its life and number, and all its bytes follow from these.
- * Now and then the log is trimmed with "weir trim". */
+ * The command is started right behind the kill of the one before, every other time without even
+ * waiting for that one's end. Lines are written to its standard input as fast as it takes them;
+ * acknowledgements ("LSN LINE") are heard meanwhile. The check is that of the other use: a line
+ * names its life and number, and all its bytes follow from these. Now and then the log is
+ * trimmed with "weir trim". */
 #include "kill.h"
 
 #include "clock.h"
@@ -125,7 +126,8 @@ static bool feeding_start(struct lives *lives, struct feeding *feeding, const ch
     return true;
 }
 
-/* Takes the whole lines out of the child's buffer: acknowledgements. The last one of a killed writer may be cut. */
+/* Takes the whole lines out of the child's buffer: acknowledgements. The last one of a killed
+ * writer may be cut. */
 static uint64_t acks_take(struct lives *lives, struct feeding *feeding)
 {
     struct spawn *child = &feeding->child;

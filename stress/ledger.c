@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The check: one walk over the log with a cursor beside the sorted list of what must be there.
  *
- * A log that nobody writes is read up to everything that verifies, which is what the next opening keeps. So what one check
- * sees, every later one must see too: the list is replaced by what was seen. */
+ * A log that nobody writes is read up to everything that verifies, which is what the next
+ * opening keeps. So what one check sees, every later one must see too: the list is replaced by
+ * what was seen. */
 #include "ledger.h"
 
 #include "clock.h"

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  * What must stand in the log, and the check that it does.
  *
- * A record must be there from its first acknowledgement on, or from the first check that saw it, until it is trimmed. A
- * check reads the whole log and demands:
- *   the verdict is clean, stale or torn; the oldest LSN lies between what was trimmed for certain and what was asked for
+ * A record must be there from its first acknowledgement on, or from the first check that saw it,
+ * until it is trimmed. A check reads the whole log and demands:
+ *   the verdict is clean, stale or torn; the oldest LSN lies between what was trimmed for
+ *     certain and what was asked for
  *   every record that must be there is, at its LSN, with its identity
- *   every record's bytes and tag are the script's, it was submitted, lives follow one another, each producer's records
- *   follow one another without a gap or a repetition, and groups are whole and adjacent
+ *   every record's bytes and tag are the script's, and it was submitted
+ *   lives follow one another, and each producer's records, without a gap or a repetition
+ *   groups are whole and adjacent
  * One thread. */
 #ifndef WEIR_STRESS_LEDGER_H
 #define WEIR_STRESS_LEDGER_H
@@ -79,7 +81,8 @@ void ledger_submitted(struct ledger *ledger, uint32_t life, const uint64_t *subm
 /* What the page of a dead child tells: submissions and trims. */
 void ledger_page(struct ledger *ledger, uint32_t life, struct wire_page *page);
 
-/* Reads and checks the log; faults are counted, and the first ten printed. Return: true if there were none. */
+/* Reads and checks the log; faults are counted, and the first ten printed. Return: true if there
+ * were none. */
 bool ledger_check(struct ledger *ledger, const char *dir, struct weir_report *report_out);
 
 uint64_t ledger_faults(const struct ledger *ledger);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Lives: start, hear, end. A life's parameters follow from the seed and its number; the machine's timing does not, so a
- * seed repeats the records and the plan, not every moment. */
+ * Lives: start, hear, end. A life's parameters follow from the seed and its number; the
+ * machine's timing does not, so a seed repeats the records and the plan, not every moment. */
 #include "lives.h"
 
 #include "clock.h"

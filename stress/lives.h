@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * One process after the other appends to the same log: what kill and powercut have in common. One thread. */
+ * One process after the other appends to the same log: what kill and powercut have in common.
+ * One thread. */
 #ifndef WEIR_STRESS_LIVES_H
 #define WEIR_STRESS_LIVES_H
 
@@ -122,12 +123,12 @@ void lives_close(struct lives *lives);
 /* Starts the next life, which waits for the word to go. Return: false after a message. */
 bool life_start(struct lives *lives, struct life *life);
 void life_go(struct life *life);
-/* Hears acknowledgements until the life's moment. Return: false if it came to an end that is none of ours, or stands
- * still: said. */
+/* Hears acknowledgements until the life's moment. Return: false if it came to an end that is
+ * none of ours, or stands still: said. */
 bool life_await(struct lives *lives, struct life *life);
 void life_kill(struct life *life);
-/* Reaps a killed life and takes over all that it told. may_fail: it may have met a failed log. Return: false after a
- * message. */
+/* Reaps a killed life and takes over all that it told. may_fail: it may have met a failed log.
+ * Return: false after a message. */
 bool life_end(struct lives *lives, struct life *life, bool may_fail);
 /* Kills and forgets. */
 void life_clear(struct life *life);

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * weir-stress powercut: a process appends to a log on a file system that is cut off at some moment.
+ * weir-stress powercut: a process appends to a log on a file system that is cut off at some
+ * moment.
  *
- * Each round: mount, check what the last cut left, start a process that recovers the log and appends, cut, let it run
- * against the dead file system for a moment (what it acknowledges then counts as well), kill it, unmount. The same file
- * system and the same log live on through all rounds. */
+ * Each round: mount, check what the last cut left, start a process that recovers the log and
+ * appends, cut, let it run against the dead file system for a moment (what it acknowledges then
+ * counts as well), kill it, unmount. The same file system and the same log live on through all
+ * rounds. */
 #include "clock.h"
 #include "disk.h"
 #include "lives.h"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Records that follow from a seed. No state: the process that appends and the one that checks compute the same. */
+ * Records that follow from a seed. No state: the process that appends and the one that checks
+ * compute the same. */
 #include "script.h"
 
 #include "dice.h"

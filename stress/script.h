@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What is appended: every record follows from the seed and its identity, so whoever reads one back knows all its bytes.
+ * What is appended: every record follows from the seed and its identity, so whoever reads one
+ * back knows all its bytes.
  *
- * A life is one process that appends; its producers count their records from 0. Records of a producer come in groups of
- * 1, 2, 4 or 16, which also follow from the seed. The binary form carries the identity in the tag, so that a record may
- * have any length, 0 included; the text form (lines for weir ingest) carries it at the beginning of the line and has no
- * groups. */
+ * A life is one process that appends; its producers count their records from 0. Records of a
+ * producer come in groups of 1, 2, 4 or 16, which also follow from the seed. The binary form
+ * carries the identity in the tag, so that a record may have any length, 0 included; the text
+ * form (lines for weir ingest) carries it at the beginning of the line and has no groups. */
 #ifndef WEIR_STRESS_SCRIPT_H
 #define WEIR_STRESS_SCRIPT_H
 
@@ -46,7 +47,8 @@ uint64_t script_group_bytes_max(const struct script *script);
 
 /* Length of a record. */
 size_t script_bytes(const struct script *script, struct record_id id);
-/* Writes its script_bytes bytes; those of the text form have no newline. room is at least 64 and script_bytes. */
+/* Writes its script_bytes bytes; those of the text form have no newline. room is at least 64 and
+ * script_bytes. */
 void script_fill(const struct script *script, struct record_id id, uint8_t *bytes);
 
 uint64_t script_tag(struct record_id id);

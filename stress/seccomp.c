@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
- * weir-stress seccomp: runs a command under a filter that refuses system calls, as containers do.
+ * weir-stress seccomp: runs a command under a filter that refuses system calls, as containers
+ * do.
  *
- * Two filters: io_uring_setup, _enter and _register fail; and, with --unreadable-from, preads of a
- * file's part from there on fail with EIO: a device that cannot read a part of a file, without the
- * device. The io_uring numbers are the same on every architecture; the rest come from the headers of
- * the machine that this is built for, and the filter only serves programs of that architecture. */
+ * Two filters: io_uring_setup, _enter and _register fail; and, with --unreadable-from, preads of
+ * a file's part from there on fail with EIO: a device that cannot read a part of a file, without
+ * the device. The io_uring numbers are the same on every architecture; the rest come from the
+ * headers of the machine that this is built for, and the filter only serves programs of that
+ * architecture. */
 #include "args.h"
 #include "verbs.h"
 
@@ -81,8 +83,9 @@ static void uring_refuse(struct program *program, uint32_t code)
     row_add(program, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, fail_with(code)));
 }
 
-/* Expects the call's number in the accumulator. Reads that touch what lies at `from` or behind fail: offset + count is
- * above it. Of preadv and preadv2 only the offset counts, since their lengths are out of a filter's sight. */
+/* Expects the call's number in the accumulator. Reads that touch what lies at `from` or behind
+ * fail: offset + count is above it. Of preadv and preadv2 only the offset counts, since their
+ * lengths are out of a filter's sight. */
 static void reads_refuse(struct program *program, uint32_t from)
 {
     const struct sock_filter rows[] = {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Child processes with a pipe for what they acknowledge and a page of memory that outlives them.
  *
- * Every descriptor is close-on-exec, so that a child holds no other child's pipe and the end of a file is the end of its
- * writer. */
+ * Every descriptor is close-on-exec, so that a child holds no other child's pipe and the end of
+ * a file is the end of its writer. */
 #include "spawn.h"
 
 #include "clock.h"

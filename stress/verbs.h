@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The verbs of weir-stress. Each has a file of its name; argv[0] is the verb. Return: exit status. */
+ * The verbs of weir-stress. Each has a file of its name; argv[0] is the verb. Return: exit
+ * status. */
 #ifndef WEIR_STRESS_VERBS_H
 #define WEIR_STRESS_VERBS_H
 

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Between the parent and a child that is going to be killed.
  *
- * A pipe carries acknowledgements, each written only after the log gave it; a write of whole acknowledgements up to
- * PIPE_BUF bytes is atomic, so none arrives in part. A page of shared memory, which outlives the child, carries how far it
- * had come: what it was about to submit, what it was about to trim. */
+ * A pipe carries acknowledgements, each written only after the log gave it; a write of whole
+ * acknowledgements up to PIPE_BUF bytes is atomic, so none arrives in part. A page of shared
+ * memory, which outlives the child, carries how far it had come: what it was about to submit,
+ * what it was about to trim. */
 #ifndef WEIR_STRESS_WIRE_H
 #define WEIR_STRESS_WIRE_H
 
@@ -41,8 +42,8 @@ enum wire_phase {
     WIRE_CLOSED,
 };
 
-/* All fields: written by the child with release, read by the parent with acquire, so that a counter is never seen ahead
- * of what it announces. The child's death loses none of them. */
+/* All fields: written by the child with release, read by the parent with acquire, so that a
+ * counter is never seen ahead of what it announces. The child's death loses none of them. */
 struct wire_page {
     _Atomic uint32_t phase;
     _Atomic uint32_t verdict; /* enum weir_verdict of the opening */
