@@ -53,6 +53,11 @@ int rig_open(struct rig *rig)
     return weir__open_with(&rig->fault.io, rig->path, &rig->options, &rig->log, &rig->error);
 }
 
+int rig_open_plain(struct rig *rig)
+{
+    return weir_open(rig->path, &rig->options, &rig->log, &rig->error);
+}
+
 int rig_close(struct rig *rig)
 {
     const int code = weir_close(rig->log, &rig->error);

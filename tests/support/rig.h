@@ -44,6 +44,8 @@ struct rig {
 bool rig_way_usable(const struct rig_way *way);
 void rig_make(struct rig *rig, const struct rig_way *way);
 int rig_open(struct rig *rig);
+/* By weir_open, past the fault_io, as a user does it. */
+int rig_open_plain(struct rig *rig);
 /* error says why, if it is not 0. */
 int rig_close(struct rig *rig);
 void rig_destroy(struct rig *rig);
