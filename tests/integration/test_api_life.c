@@ -1,0 +1,542 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Opening, sharing, forking, shutting down, closing, reopening: who may do what, and what they are told. */
+#include "port/clock.h"
+#include "support/rig.h"
+#include "support/threads.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static const struct rig_way *const posix_way = &rig_ways[8];
+
+static void check_ledger(struct rig *rig)
+{
+    char why[256] = "";
+    (void)ledger_check(&rig->ledger, rig->log, WEIR_DURABLE, UINT64_MAX, true, why);
+    assert_string_equal(why, "");
+}
+
+static void check_dir(struct rig *rig)
+{
+    char why[256] = "";
+    (void)ledger_check_dir(&rig->ledger, rig->path, &rig->options, true, why);
+    assert_string_equal(why, "");
+}
+
+/* ---- shutting down ---------------------------------------------------------------------------------------------- */
+
+struct leaving {
+    struct rig *rig;
+    WEIR__ATOMIC(uint64_t) appended;
+};
+
+/* Appends until it is told to go, in every form; what was appended must be made durable all the same. */
+static void append_until_shutdown(struct worker *worker)
+{
+    struct leaving *const leaving = worker->ctx;
+    struct weir_log *const log = leaving->rig->log;
+    uint8_t payload[3000];
+    for (uint64_t i = 0;; i++) {
+        const uint64_t tag = (uint64_t)(worker->index + 1) << 32 | i;
+        const size_t bytes = random_below(&worker->random, sizeof payload);
+        const struct weir_piece piece = {payload, bytes};
+        const struct weir_record record = {&piece, 1, tag};
+        weir_lsn lsn = WEIR_LSN_NONE;
+        payload_fill(tag, payload, bytes);
+        const uint64_t form = random_below(&worker->random, 4);
+        int code;
+        if (form == 0) {
+            code = weir_append_wait(log, payload, bytes, tag, WEIR_DURABLE, &lsn);
+        } else {
+            const int64_t timeouts[] = {WEIR_FOREVER, WEIR_TRY, 1000000};
+            code = weir_append_group(log, &record, 1, timeouts[form - 1], &lsn);
+        }
+        if (code == 0) {
+            ledger_add(&leaving->rig->ledger, lsn, tag, bytes);
+            weir__fetch_add(&leaving->appended, UINT64_C(1), relaxed);
+        } else if (code == WEIR_ESHUTDOWN) {
+            if (lsn != WEIR_LSN_NONE) {
+                worker_fail(worker, "a record was appended, and then refused");
+            }
+            break;
+        } else if (!(code == -EAGAIN && form == 2) && !(code == -ETIMEDOUT && form == 3)) {
+            worker_fail(worker, "append: %s", weir_error_name(code));
+            break;
+        }
+    }
+    /* From here on for good. */
+    const int again = weir_append(log, "x", 1, 0, NULL);
+    const int waited = weir_wait(log, UINT64_MAX, WEIR_DURABLE, WEIR_FOREVER);
+    const int synced = weir_sync(log, WEIR_FOREVER);
+    if (again != WEIR_ESHUTDOWN || waited != WEIR_ESHUTDOWN || synced != 0) {
+        worker_fail(worker,
+                    "after the shutdown: append %s, wait %s, sync %s",
+                    weir_error_name(again),
+                    weir_error_name(waited),
+                    weir_error_name(synced));
+    }
+}
+
+static bool some_appended(void *ctx)
+{
+    return weir__load(&((struct leaving *)ctx)->appended, relaxed) > 200;
+}
+
+static void a_shutdown_under_load_loses_nothing(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < rig_way_count; i++) {
+        struct rig rig;
+        struct leaving leaving = {.rig = &rig};
+        struct workers workers;
+        if (!rig_way_usable(&rig_ways[i])) {
+            continue;
+        }
+        rig_make(&rig, &rig_ways[i]);
+        assert_int_equal(rig_open(&rig), 0);
+        workers_start(&workers, 8, append_until_shutdown, &leaving, test_seed());
+        assert_true(wait_until(some_appended, &leaving));
+        assert_int_equal(weir_shutdown(rig.log, WEIR_FOREVER), 0);
+        assert_int_equal(weir_shutdown(rig.log, WEIR_TRY), 0);
+        workers_finish(&workers);
+        assert_int_equal(weir_trim(rig.log, weir_durable_lsn(rig.log)), WEIR_ESHUTDOWN);
+        check_ledger(&rig); /* readers go on */
+        assert_int_equal(rig_close(&rig), 0);
+        check_dir(&rig);
+        rig_destroy(&rig);
+    }
+}
+
+/* A shutdown that does not get done in time says so, and can be asked again. */
+static void a_shutdown_has_a_deadline(void **state)
+{
+    (void)state;
+    struct rig rig;
+    weir_lsn lsn;
+    rig_make(&rig, posix_way);
+    assert_int_equal(rig_open(&rig), 0);
+    (void)fault_io_arm(&rig.fault,
+                       &(struct fault_rule){.kind = FAULT_WRITE, .name = ".weir", .hold = true});
+    assert_int_equal(weir_append(rig.log, NULL, 0, 0, &lsn), 0);
+    assert_true(fault_io_wait_held(&rig.fault, 1));
+    assert_int_equal(weir_shutdown(rig.log, WEIR_TRY), -ETIMEDOUT);
+    assert_int_equal(weir_shutdown(rig.log, 10000000), -ETIMEDOUT);
+    assert_int_equal(weir_append(rig.log, NULL, 0, 0, NULL), WEIR_ESHUTDOWN);
+    fault_io_release(&rig.fault);
+    assert_int_equal(weir_shutdown(rig.log, WEIR_FOREVER), 0);
+    assert_true(weir_durable_lsn(rig.log) > lsn);
+    assert_int_equal(rig_close(&rig), 0);
+    rig_destroy(&rig);
+}
+
+/* A cursor at the tail of a log that shuts down is told that there is no more. */
+static void wait_at_tail(struct worker *worker)
+{
+    struct rig *const rig = worker->ctx;
+    struct weir_cursor *cursor;
+    struct weir_entry entry;
+    if (weir_cursor_open(rig->log, WEIR_LSN_OLDEST, (enum weir_level)worker->index, 0, &cursor) !=
+        0) {
+        worker_fail(worker, "open");
+        return;
+    }
+    int code = weir_cursor_next(cursor, WEIR_FOREVER, &entry);
+    if (code != 0) {
+        worker_fail(worker, "first: %s", weir_error_name(code));
+    }
+    code = weir_cursor_next(cursor, WEIR_FOREVER, &entry);
+    if (code != WEIR_EEND) {
+        worker_fail(worker, "at the end: %s", weir_error_name(code));
+    }
+    weir_cursor_close(cursor);
+}
+
+static void a_shutdown_ends_the_wait_of_cursors(void **state)
+{
+    (void)state;
+    struct rig rig;
+    struct workers workers;
+    rig_make(&rig, posix_way);
+    assert_int_equal(rig_open_plain(&rig), 0);
+    workers_start(&workers, 3, wait_at_tail, &rig, test_seed());
+    assert_int_equal(weir_append_wait(rig.log, "x", 1, 0, WEIR_DURABLE, NULL), 0);
+    weir__sleep_ns(5000000);
+    assert_int_equal(weir_shutdown(rig.log, WEIR_FOREVER), 0);
+    workers_finish(&workers);
+    assert_int_equal(rig_close(&rig), 0);
+    rig_destroy(&rig);
+}
+
+static void close_waits_for_cursors_to_be_closed(void **state)
+{
+    (void)state;
+    struct rig rig;
+    struct weir_cursor *cursors[2];
+    rig_make(&rig, posix_way);
+    assert_int_equal(rig_open_plain(&rig), 0);
+    assert_int_equal(weir_cursor_open(rig.log, WEIR_LSN_OLDEST, WEIR_DURABLE, 0, &cursors[0]), 0);
+    assert_int_equal(
+        weir_cursor_open(rig.log, WEIR_LSN_OLDEST, WEIR_DURABLE, WEIR_CURSOR_PIN, &cursors[1]),
+        0);
+    assert_int_equal(weir_close(rig.log, &rig.error), -EBUSY);
+    /* Nothing was done: the log is as it was. */
+    assert_int_equal(weir_append_wait(rig.log, "x", 1, 0, WEIR_DURABLE, NULL), 0);
+    weir_cursor_close(cursors[0]);
+    assert_int_equal(weir_close(rig.log, &rig.error), -EBUSY);
+    weir_cursor_close(cursors[1]);
+    weir_cursor_close(NULL);
+    assert_int_equal(rig_close(&rig), 0);
+    rig_destroy(&rig);
+}
+
+/* ---- one writer ------------------------------------------------------------------------------------------------- */
+
+/* Runs `run` in a forked child. Its value is the child's exit code; 99: it died. */
+static int in_child(int (*run)(void *ctx), void *ctx)
+{
+    const pid_t child = fork();
+    if (child == 0) {
+        _exit(run(ctx));
+    }
+    int status = 0;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 99;
+}
+
+static int second_open(void *ctx)
+{
+    const struct rig *const rig = ctx;
+    struct weir_options options = rig->options;
+    struct weir_log *log = NULL;
+    struct weir_error error;
+    options.lock_timeout_ns = UINT64_MAX; /* do not wait */
+    options.on_event = NULL;
+    const int code = weir_open(rig->path, &options, &log, &error);
+    if (code != -EBUSY || error.code != -EBUSY || error.text[0] == '\0' || log != NULL) {
+        return 1;
+    }
+    return 0;
+}
+
+static void a_second_writer_is_refused(void **state)
+{
+    (void)state;
+    for (int way = 0; way < 2; way++) {
+        struct rig rig;
+        rig_make(&rig, way == 0 ? posix_way : &rig_ways[0]);
+        assert_int_equal(rig_open_plain(&rig), 0);
+        assert_int_equal(second_open(&rig), 0);
+        assert_int_equal(in_child(second_open, &rig), 0);
+        /* The first one has not noticed. */
+        assert_int_equal(rig_append(&rig, 1, 100, NULL), 0);
+        const uint64_t begin = weir__now_ns();
+        struct weir_options options = rig.options;
+        struct weir_log *log;
+        options.lock_timeout_ns = 50000000;
+        assert_int_equal(weir_open(rig.path, &options, &log, NULL), -EBUSY);
+        assert_true(weir__now_ns() - begin >= 50000000);
+        assert_int_equal(rig_close(&rig), 0);
+        /* Free again at once, with whatever ring it had. */
+        rig.options.lock_timeout_ns = UINT64_MAX;
+        assert_int_equal(rig_open_plain(&rig), 0);
+        check_ledger(&rig);
+        assert_int_equal(rig_close(&rig), 0);
+        rig_destroy(&rig);
+    }
+}
+
+/* A child that lives on does not keep the log of a parent that has closed it. */
+static void a_forked_child_keeps_no_lock_of_a_closed_log(void **state)
+{
+    (void)state;
+    for (int way = 0; way < 2; way++) {
+        struct rig rig;
+        int ends[2];
+        rig_make(&rig, way == 0 ? posix_way : &rig_ways[0]);
+        assert_int_equal(rig_open_plain(&rig), 0);
+        assert_int_equal(pipe(ends), 0);
+        const pid_t child = fork();
+        if (child == 0) {
+            char byte;
+            (void)close(ends[1]);
+            _exit(read(ends[0], &byte, 1) == 0 ? 0 : 1); /* until the parent lets go */
+        }
+        (void)close(ends[0]);
+        assert_int_equal(rig_close(&rig), 0);
+        rig.options.lock_timeout_ns = UINT64_MAX;
+        assert_int_equal(rig_open_plain(&rig), 0);
+        assert_int_equal(rig_close(&rig), 0);
+        (void)close(ends[1]);
+        int status;
+        assert_int_equal(waitpid(child, &status, 0), child);
+        rig_destroy(&rig);
+    }
+}
+
+struct inherited {
+    struct weir_log *log;
+    struct weir_cursor *cursor;
+};
+
+/* Every call that could do anything. Returns the number of the first that does not say WEIR_EFORKED. */
+static int every_call(void *ctx)
+{
+    const struct inherited *const inherited = ctx;
+    struct weir_log *const log = inherited->log;
+    struct weir_cursor *cursor;
+    struct weir_entry entry;
+    struct weir_error error;
+    const struct weir_record record = {NULL, 0, 0};
+    const int codes[] = {
+        weir_append(log, "x", 1, 0, NULL),
+        weir_appendv(log, NULL, 0, 0, NULL),
+        weir_append_group(log, &record, 1, WEIR_TRY, NULL),
+        weir_append_group(log, &record, 1, WEIR_FOREVER, NULL),
+        weir_append_wait(log, "x", 1, 0, WEIR_DURABLE, NULL),
+        weir_wait(log, 1, WEIR_DURABLE, WEIR_TRY),
+        weir_wait(log, UINT64_MAX, WEIR_DURABLE, WEIR_FOREVER),
+        weir_sync(log, WEIR_FOREVER),
+        weir_trim(log, 4096),
+        weir_cursor_open(log, WEIR_LSN_OLDEST, WEIR_DURABLE, 0, &cursor),
+        weir_cursor_next(inherited->cursor, WEIR_FOREVER, &entry),
+        weir_shutdown(log, WEIR_FOREVER),
+        weir_close(log, &error),
+        weir_close(log, NULL),
+    };
+    for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++) {
+        if (codes[i] != WEIR_EFORKED) {
+            return (int)i + 1;
+        }
+    }
+    weir_cursor_close(inherited->cursor); /* does nothing */
+    return 0;
+}
+
+static void a_forked_child_is_refused_everything(void **state)
+{
+    (void)state;
+    for (int way = 0; way < 2; way++) {
+        struct rig rig;
+        struct inherited inherited;
+        rig_make(&rig, way == 0 ? posix_way : &rig_ways[0]);
+        assert_int_equal(rig_open_plain(&rig), 0);
+        inherited.log = rig.log;
+        for (uint64_t tag = 1; tag < 20; tag++) {
+            assert_int_equal(rig_append(&rig, tag, 1000, NULL), 0);
+        }
+        assert_int_equal(
+            weir_cursor_open(rig.log, WEIR_LSN_OLDEST, WEIR_DURABLE, 0, &inherited.cursor),
+            0);
+        assert_int_equal(in_child(every_call, &inherited), 0);
+        /* And the parent goes on. */
+        for (uint64_t tag = 20; tag < 40; tag++) {
+            assert_int_equal(rig_append(&rig, tag, 1000, NULL), 0);
+        }
+        check_ledger(&rig);
+        weir_cursor_close(inherited.cursor);
+        assert_int_equal(rig_close(&rig), 0);
+        check_dir(&rig);
+        rig_destroy(&rig);
+    }
+}
+
+/* ---- read-only -------------------------------------------------------------------------------------------------- */
+
+/* Beside a live writer, in the same process: it reads what is durable, and can do nothing else. */
+static void a_read_only_log_reads_beside_its_writer(void **state)
+{
+    (void)state;
+    struct rig rig;
+    struct weir_log *reader;
+    struct weir_error error;
+    struct weir_report report;
+    char why[256] = "";
+    rig_make(&rig, posix_way);
+    assert_int_equal(rig_open_plain(&rig), 0);
+    for (uint64_t tag = 1; tag < 50; tag++) {
+        assert_int_equal(rig_append(&rig, tag, 3000, NULL), 0);
+    }
+    struct weir_options options = rig.options;
+    options.read_only = true;
+    assert_int_equal(weir_open(rig.path, &options, &reader, &error), 0);
+    weir_log_report(reader, &report);
+    assert_true(report.writer_live);
+    (void)ledger_check(&rig.ledger, reader, WEIR_DURABLE, UINT64_MAX, true, why);
+    assert_string_equal(why, "");
+    assert_int_equal(weir_append(reader, "x", 1, 0, NULL), WEIR_EREADONLY);
+    assert_int_equal(weir_append_wait(reader, "x", 1, 0, WEIR_DURABLE, NULL), WEIR_EREADONLY);
+    assert_int_equal(weir_sync(reader, WEIR_FOREVER), WEIR_EREADONLY);
+    assert_int_equal(weir_wait(reader, 1, WEIR_DURABLE, WEIR_TRY), WEIR_EREADONLY);
+    assert_int_equal(weir_trim(reader, 4096), WEIR_EREADONLY);
+    assert_int_equal(weir_shutdown(reader, WEIR_FOREVER), 0);
+    for (uint64_t tag = 50; tag < 60; tag++) {
+        assert_int_equal(rig_append(&rig, tag, 3000, NULL), 0);
+        (void)ledger_check(&rig.ledger, reader, WEIR_DURABLE, UINT64_MAX, true, why);
+        assert_string_equal(why, "");
+    }
+    assert_int_equal(weir_close(reader, &error), 0);
+    assert_int_equal(rig_close(&rig), 0);
+
+    /* Without a writer too, and without changing a byte. */
+    const uint64_t before = temp_dir_fingerprint(rig.path, NULL);
+    assert_int_equal(weir_open(rig.path, &options, &reader, &error), 0);
+    weir_log_report(reader, &report);
+    assert_false(report.writer_live);
+    (void)ledger_check(&rig.ledger, reader, WEIR_DURABLE, UINT64_MAX, true, why);
+    assert_string_equal(why, "");
+    assert_int_equal(weir_close(reader, &error), 0);
+    assert_int_equal(temp_dir_fingerprint(rig.path, NULL), before);
+    rig_destroy(&rig);
+}
+
+/* ---- reopening -------------------------------------------------------------------------------------------------- */
+
+/* Other sizes for what is to come, the old ones for what is there. */
+static void reopening_with_other_sizes_reads_everything(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t segment_bytes;
+        uint32_t slot_bytes;
+        uint32_t slots;
+        uint32_t record_bytes_max;
+    } sizes[] = {
+        {RIG_SEGMENT, 16384, 4, 65536},
+        {2 * RIG_SEGMENT, 65536, 2, 300000},
+        {RIG_SEGMENT / 2, 4096, 16, 1000},
+        {0, 16384, 4, 65536}, /* as it is */
+        {4 * RIG_SEGMENT, 1 << 20, 3, 1000000},
+        {RIG_SEGMENT / 4, 8192, 2, 0},
+        {RIG_SEGMENT, 16384, 4, 65536},
+    };
+    struct rig rig;
+    uint64_t tag = 1;
+    rig_make(&rig, posix_way);
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        struct weir_log_info info;
+        rig.options.segment_bytes = sizes[i].segment_bytes;
+        rig.options.slot_bytes = sizes[i].slot_bytes;
+        rig.options.slots = sizes[i].slots;
+        rig.options.record_bytes_max = sizes[i].record_bytes_max;
+        assert_int_equal(rig_open_plain(&rig), 0);
+        weir_log_describe(rig.log, &info);
+        assert_int_equal(info.epoch, i + 1);
+        assert_int_equal(info.segment_bytes,
+                         sizes[i].segment_bytes != 0 ? sizes[i].segment_bytes
+                                                     : sizes[i - 1].segment_bytes);
+        check_ledger(&rig); /* batches of larger slots through the cursors of smaller ones */
+        for (int j = 0; j < 100; j++) {
+            size_t bytes = (size_t)j * 331;
+            bytes = bytes < info.record_bytes_max ? bytes : info.record_bytes_max;
+            assert_int_equal(rig_append(&rig, tag++, bytes, NULL), 0);
+        }
+        assert_int_equal(rig_append(&rig, tag++, info.record_bytes_max, NULL), 0);
+        check_ledger(&rig);
+        assert_int_equal(rig_close(&rig), 0);
+    }
+    check_dir(&rig);
+    rig_destroy(&rig);
+}
+
+/* LSNs are 64 bits all the way: across 2^32, 2^40, 2^62, and to the highest that may be asked for. */
+static void lsns_may_begin_anywhere(void **state)
+{
+    (void)state;
+    const weir_lsn highest =
+        ((UINT64_C(1) << 63) - (UINT64_C(1) << 40) - 1) / RIG_SEGMENT * RIG_SEGMENT - RIG_SEGMENT;
+    const weir_lsn starts[] = {
+        (UINT64_C(1) << 32) - RIG_SEGMENT / 2,
+        (UINT64_C(1) << 40) - RIG_SEGMENT,
+        (UINT64_C(1) << 40) - RIG_BLOCK,
+        (UINT64_C(1) << 62) - RIG_SEGMENT - RIG_BLOCK,
+        (UINT64_C(1) << 62) - RIG_BLOCK,
+        highest,
+    };
+    for (size_t i = 0; i < sizeof starts / sizeof starts[0]; i++) {
+        struct rig rig;
+        struct weir_report report;
+        weir_lsn lsn;
+        weir_lsn middle = 0;
+        rig_make(&rig, i % 2 == 0 ? posix_way : &rig_ways[4]);
+        rig.options.first_lsn = starts[i];
+        assert_int_equal(rig_open(&rig), 0);
+        assert_int_equal(weir_oldest_lsn(rig.log), starts[i] + RIG_BLOCK);
+        for (uint64_t tag = 1; tag <= 150; tag++) {
+            assert_int_equal(rig_append(&rig, tag, 6000, &lsn), 0);
+            assert_true(lsn > starts[i] + RIG_BLOCK);
+            middle = tag == 75 ? lsn : middle;
+        }
+        assert_true(lsn > starts[i] + 2 * RIG_SEGMENT);
+        check_ledger(&rig);
+        assert_int_equal(rig_close(&rig), 0);
+
+        rig.options.first_lsn = 0; /* looked at only when a log is created */
+        assert_int_equal(rig_open(&rig), 0);
+        weir_log_report(rig.log, &report);
+        assert_int_equal(report.verdict, WEIR_VERDICT_CLEAN);
+        assert_true(report.end_lsn > lsn);
+        check_ledger(&rig);
+        assert_int_equal(rig_append(&rig, 1000, 6000, &lsn), 0);
+        assert_true(lsn >= report.end_lsn);
+        assert_int_equal(weir_trim(rig.log, middle), 0);
+        assert_int_equal(weir_oldest_lsn(rig.log), middle);
+        check_ledger(&rig);
+        assert_int_equal(rig_close(&rig), 0);
+        check_dir(&rig);
+        rig_destroy(&rig);
+    }
+}
+
+/* Opened and closed, again and again, with and without records: nothing grows, nothing is lost. */
+static void opening_and_closing_is_idempotent(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_make(&rig, posix_way);
+    for (uint64_t round = 0; round < 20; round++) {
+        struct weir_report report;
+        weir_lsn lsn;
+        assert_int_equal(rig_open_plain(&rig), 0);
+        weir_log_report(rig.log, &report);
+        assert_int_equal(report.verdict, WEIR_VERDICT_CLEAN);
+        assert_int_equal(report.bytes_cut, 0);
+        check_ledger(&rig);
+        if (round % 3 == 0) {
+            assert_int_equal(rig_append(&rig, round, 100, &lsn), 0);
+        }
+        assert_int_equal(rig_close(&rig), 0);
+        assert_true(temp_dir_count(rig.path, ".weir") <= 3);
+    }
+    check_dir(&rig);
+    rig_destroy(&rig);
+}
+
+int main(int argc, char **argv)
+{
+    test_begin(argc, argv);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_shutdown_under_load_loses_nothing),
+        cmocka_unit_test(a_shutdown_has_a_deadline),
+        cmocka_unit_test(a_shutdown_ends_the_wait_of_cursors),
+        cmocka_unit_test(close_waits_for_cursors_to_be_closed),
+        cmocka_unit_test(a_second_writer_is_refused),
+        cmocka_unit_test(a_forked_child_keeps_no_lock_of_a_closed_log),
+        cmocka_unit_test(a_forked_child_is_refused_everything),
+        cmocka_unit_test(a_read_only_log_reads_beside_its_writer),
+        cmocka_unit_test(reopening_with_other_sizes_reads_everything),
+        cmocka_unit_test(lsns_may_begin_anywhere),
+        cmocka_unit_test(opening_and_closing_is_idempotent),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
