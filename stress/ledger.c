@@ -9,6 +9,7 @@
 #include "clock.h"
 #include "dice.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -367,7 +368,9 @@ static void needs_meet(struct walk *walk, weir_lsn oldest)
     struct ledger *ledger = walk->ledger;
     size_t at = 0;
 
-    qsort(ledger->needs, ledger->need_count, sizeof(ledger->needs[0]), need_compare);
+    if (ledger->need_count > 0) {
+        qsort(ledger->needs, ledger->need_count, sizeof(ledger->needs[0]), need_compare);
+    }
     for (size_t i = 0; i < ledger->need_count; i++) {
         const struct ledger_need *need = &ledger->needs[i];
         if (need->lsn < oldest) {
@@ -412,7 +415,7 @@ static bool verdict_check(struct ledger *ledger, const char *dir, struct weir_re
         }
     } while (rc == 0 && report->writer_live &&
              clock_now_ns() - begin_ns < WRITER_GONE_S * CLOCK_NS_PER_S);
-    if (rc == WEIR_ENOLOG && !ledger->made && ledger->need_count == 0) {
+    if ((rc == WEIR_ENOLOG || rc == -ENOENT) && !ledger->made && ledger->need_count == 0) {
         return false; /* its creation was cut short: nothing to judge yet */
     }
     ledger->made = true;
