@@ -102,10 +102,26 @@ void weir__mem_init(struct weir__mem *mem, const struct weir__mem_hooks *hooks)
 void weir__mem_exit(struct weir__mem *mem)
 {
     weir__debug(weir__load(&mem->bytes, relaxed) == 0);
-    if (mem->je_mallocx != NULL) {
+    if (mem->je_mallocx != NULL && weir__load(&mem->abandoned, relaxed) == 0) {
         mem_je_destroy_arena(mem->arena);
     }
     memset(mem, 0, sizeof *mem);
+}
+
+/* There in programs built with LeakSanitizer, NULL elsewhere. */
+__attribute__((weak)) void __lsan_ignore_object(const void *object);
+
+void weir__mem_abandon(struct weir__mem *mem, void *block, size_t bytes)
+{
+    if (block == NULL) {
+        return;
+    }
+    /* Not a leak by mistake: freed memory that the kernel still uses would be worse. */
+    if (__lsan_ignore_object != NULL) {
+        __lsan_ignore_object(block);
+    }
+    weir__store(&mem->abandoned, 1u, relaxed);
+    (void)weir__fetch_sub(&mem->bytes, (uint64_t)bytes, relaxed);
 }
 
 /* Counters: every order is relaxed, since nothing is read on their account. */

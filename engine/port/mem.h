@@ -30,6 +30,8 @@ struct weir__mem {
     /* Bytes now and at the highest; relaxed: counters only, nothing is published by them. */
     WEIR__ATOMIC(uint64_t) bytes;
     WEIR__ATOMIC(uint64_t) bytes_peak;
+    /* 1: blocks were given up, and the arena stays with them. Relaxed: read when nobody else is left. */
+    WEIR__ATOMIC(uint32_t) abandoned;
 };
 
 /* hooks may be NULL. Never fails: malloc is always there. */
@@ -41,6 +43,10 @@ void weir__mem_exit(struct weir__mem *mem);
 void *weir__mem_alloc(struct weir__mem *mem, size_t bytes, size_t align);
 /* bytes as it was allocated. block may be NULL. Any thread. */
 void weir__mem_free(struct weir__mem *mem, void *block, size_t bytes);
+
+/* Gives a block up without freeing it: the kernel may still use it, and nobody can find out until when. It is no longer counted and stays for good,
+ * also when the seam is closed. block may be NULL. */
+void weir__mem_abandon(struct weir__mem *mem, void *block, size_t bytes);
 
 /* I/O buffers: aligned to 2 MiB from 2 MiB up and asked onto huge pages, else to 4 KiB; kept out of forked children
  * (MADV_DONTFORK, undone before the memory goes back). bytes is rounded up to the alignment: weir__mem_io_bytes. */

@@ -672,6 +672,7 @@ void weir__uring_close(struct weir__io *io, struct weir__mem *mem, struct weir__
     (void)close(queue->wake_file);
     if (result < 0) {
         /* The kernel did not let us wait. What it may still write into is left alone for good. */
+        weir__mem_abandon(mem, queue, queue->bytes);
         return;
     }
     weir__mem_free(mem, queue, queue->bytes);

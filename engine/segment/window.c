@@ -378,7 +378,9 @@ void weir__window_close(struct weir__window *window)
         (void)pthread_mutex_destroy(&window->ahead.mutex);
     }
     struct weir__mem *const mem = window->dir->mem;
-    if (!window->lost) {
+    if (window->lost) {
+        weir__mem_abandon(mem, window->memory, weir__mem_io_bytes(window->memory_bytes));
+    } else {
         weir__mem_free_io(mem, window->memory, window->memory_bytes);
     }
     weir__mem_free(mem, window, window_struct_bytes(window->depth));
@@ -392,6 +394,9 @@ static bool window_replace_memory(struct weir__window *window)
         if (memory == NULL) {
             return false;
         }
+        weir__mem_abandon(window->dir->mem,
+                          window->memory,
+                          weir__mem_io_bytes(window->memory_bytes));
         window->memory = memory;
         window->lost = false;
         window_share_memory(window);

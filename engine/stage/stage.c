@@ -120,6 +120,15 @@ int weir__stage_init(struct weir__stage *stage,
     return 0;
 }
 
+static void buffer_free(struct weir__stage *stage, uint8_t *buffer, size_t bytes)
+{
+    if (stage->keep_buffers) {
+        weir__mem_abandon(stage->config.mem, buffer, weir__mem_io_bytes(bytes));
+    } else {
+        weir__mem_free_io(stage->config.mem, buffer, bytes);
+    }
+}
+
 void weir__stage_exit(struct weir__stage *stage)
 {
     struct weir__mem *mem = stage->config.mem;
@@ -129,14 +138,10 @@ void weir__stage_exit(struct weir__stage *stage)
     }
     weir__ring_destroy(mem, stage->free);
     weir__ring_destroy(mem, stage->sealed);
-    if (stage->slots && !stage->keep_buffers) {
-        for (uint32_t i = stage->config.slots; i < stage->slot_count; i++) {
-            weir__mem_free_io(mem, stage->slots[i].buffer, stage->slots[i].buffer_bytes);
-        }
+    for (uint32_t i = stage->config.slots; stage->slots && i < stage->slot_count; i++) {
+        buffer_free(stage, stage->slots[i].buffer, stage->slots[i].buffer_bytes);
     }
-    if (!stage->keep_buffers) {
-        weir__mem_free_io(mem, stage->buffers, stage->buffers_bytes);
-    }
+    buffer_free(stage, stage->buffers, stage->buffers_bytes);
     weir__mem_free(mem, stage->slots, slots_bytes(&stage->config));
     memset(stage, 0, sizeof *stage);
 }

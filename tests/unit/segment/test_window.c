@@ -267,8 +267,7 @@ static unsigned blocks_left(struct fixture *f)
         if (f->blocks[i].block != NULL) {
             free(f->blocks[i].block);
             f->blocks[i].block = NULL;
-            weir__fetch_sub(&f->mem.bytes, f->blocks[i].bytes, relaxed);
-            left++;
+            left++; /* the seam no longer counts it */
         }
     }
     return left;
