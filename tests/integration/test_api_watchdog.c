@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * A producer that sits on its reservation: the log tells of it, and, where it was asked to, gives itself up. The producer here is parked
+ * between reservation and commit, through the stage's own functions. */
+#include "api/log.h"
+#include "format/frame.h"
+#include "port/clock.h"
+#include "support/rig.h"
+#include "support/threads.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define MS UINT64_C(1000000)
+
+static const struct rig_way *const posix_way = &rig_ways[8];
+
+static void park(struct rig *rig, struct weir__place *place)
+{
+    assert_int_equal(weir__stage_reserve(&rig->log->stage, 64, WEIR__NEVER, place), 0);
+}
+
+/* The producer comes back, and gives its reservation up. */
+static void unpark(struct rig *rig, const struct weir__place *place)
+{
+    const struct weir__frame frame = {.bytes = 64 - WEIR__FRAME_HEADER_BYTES,
+                                      .type = WEIR__FRAME_SKIP};
+    memset(place->at, 0, 64);
+    weir__frame_encode(&frame, rig->log->frame_salt, place->lsn, place->at);
+    weir__stage_commit(&rig->log->stage, place, 0);
+}
+
+static void check_dir(struct rig *rig, bool exact)
+{
+    char why[256] = "";
+    (void)ledger_check_dir(&rig->ledger, rig->path, &rig->options, exact, why);
+    assert_string_equal(why, "");
+}
+
+/* ---- the warning ------------------------------------------------------------------------------------------------ */
+
+static void a_parked_producer_is_told_of_once(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < rig_way_count; i++) {
+        struct rig rig;
+        struct weir__place place;
+        struct event_seen event;
+        weir_lsn lsn;
+        uint8_t payload[100];
+        if (!rig_way_usable(&rig_ways[i])) {
+            continue;
+        }
+        rig_make(&rig, &rig_ways[i]);
+        rig.options.stall_warn_ns = 30 * MS;
+        assert_int_equal(rig_open(&rig), 0);
+        assert_int_equal(rig_append(&rig, 1, 100, NULL), 0);
+        park(&rig, &place);
+        payload_fill(2, payload, sizeof payload);
+        assert_int_equal(weir_append(rig.log, payload, sizeof payload, 2, &lsn), 0);
+        ledger_add(&rig.ledger, lsn, 2, sizeof payload);
+        assert_true(events_wait(&rig.events, WEIR_EVENT_STALL, 1));
+        assert_true(events_last(&rig.events, WEIR_EVENT_STALL, &event));
+        assert_true(event.value >= 30 * MS);
+        assert_true(event.lsn <= place.lsn && place.lsn - event.lsn < RIG_BLOCK);
+        assert_string_not_equal(event.text, "");
+
+        /* Nothing behind it becomes durable; what was, is; readers see what is. */
+        assert_int_equal(weir_wait(rig.log, lsn, WEIR_DURABLE, (int64_t)(300 * MS)), -ETIMEDOUT);
+        assert_int_equal(weir_sync(rig.log, (int64_t)(10 * MS)), -ETIMEDOUT);
+        assert_int_equal(events_count(&rig.events, WEIR_EVENT_STALL), 1);
+        assert_int_equal(events_count(&rig.events, WEIR_EVENT_POISON), 0);
+        assert_int_equal(weir_log_error(rig.log, NULL), 0);
+
+        unpark(&rig, &place);
+        assert_int_equal(weir_wait(rig.log, lsn, WEIR_DURABLE, WEIR_FOREVER), 0);
+        assert_int_equal(rig_append(&rig, 3, 100, NULL), 0);
+        struct weir_stats stats;
+        weir_stats(rig.log, &stats);
+        assert_int_equal(stats.stalls_straggler, 1);
+        assert_int_equal(rig_close(&rig), 0);
+        check_dir(&rig, true); /* the reservation that was given up is no record */
+        rig_destroy(&rig);
+    }
+}
+
+/* Another one, later, is told of again. */
+static void each_stall_is_told_of(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_make(&rig, posix_way);
+    rig.options.stall_warn_ns = 20 * MS;
+    assert_int_equal(rig_open(&rig), 0);
+    for (unsigned stall = 1; stall <= 3; stall++) {
+        struct weir__place place;
+        park(&rig, &place);
+        assert_int_equal(weir_append(rig.log, NULL, 0, 0, NULL), 0);
+        assert_true(events_wait(&rig.events, WEIR_EVENT_STALL, stall));
+        unpark(&rig, &place);
+        assert_int_equal(weir_sync(rig.log, WEIR_FOREVER), 0);
+    }
+    assert_int_equal(events_count(&rig.events, WEIR_EVENT_STALL), 3);
+    assert_int_equal(rig_close(&rig), 0);
+    rig_destroy(&rig);
+}
+
+/* Producers that are merely slow are nothing to tell of. */
+static void a_short_stall_is_nothing(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_make(&rig, posix_way);
+    rig.options.stall_warn_ns = TEST_PATIENCE_NS;
+    rig.options.stall_limit_ns = TEST_PATIENCE_NS;
+    assert_int_equal(rig_open(&rig), 0);
+    for (int i = 0; i < 10; i++) {
+        struct weir__place place;
+        park(&rig, &place);
+        assert_int_equal(weir_append(rig.log, NULL, 0, 0, NULL), 0);
+        weir__sleep_ns(15 * MS);
+        unpark(&rig, &place);
+    }
+    assert_int_equal(weir_sync(rig.log, WEIR_FOREVER), 0);
+    assert_int_equal(events_count(&rig.events, WEIR_EVENT_STALL), 0);
+    assert_int_equal(events_count(&rig.events, WEIR_EVENT_POISON), 0);
+    assert_int_equal(rig_close(&rig), 0);
+    rig_destroy(&rig);
+}
+
+/* ---- the limit -------------------------------------------------------------------------------------------------- */
+
+struct stuck {
+    struct rig *rig;
+    int codes[4];
+};
+
+static void be_stuck(struct worker *worker)
+{
+    struct stuck *const stuck = worker->ctx;
+    struct weir_log *const log = stuck->rig->log;
+    switch (worker->index) {
+    case 0:
+        stuck->codes[0] = weir_append_wait(log, "x", 1, 0, WEIR_DURABLE, NULL);
+        break;
+    case 1:
+        stuck->codes[1] = weir_sync(log, WEIR_FOREVER);
+        stuck->codes[1] =
+            stuck->codes[1] == 0 ? WEIR_EFAILED : stuck->codes[1]; /* too early to wait */
+        break;
+    case 2:
+        stuck->codes[2] = weir_wait(log, UINT64_MAX, WEIR_WRITTEN, WEIR_FOREVER);
+        break;
+    default:
+        stuck->codes[3] = 0;
+        while (stuck->codes[3] == 0) {
+            stuck->codes[3] = weir_append(log, "0123456789", 10, 0, NULL);
+        }
+        break;
+    }
+}
+
+static void beyond_the_limit_the_log_gives_itself_up(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < rig_way_count; i++) {
+        struct rig rig;
+        struct stuck stuck = {.rig = &rig};
+        struct workers workers;
+        struct weir__place place;
+        struct weir_error error;
+        struct event_seen event;
+        if (!rig_way_usable(&rig_ways[i])) {
+            continue;
+        }
+        rig_make(&rig, &rig_ways[i]);
+        rig.options.stall_warn_ns = 10 * MS;
+        rig.options.stall_limit_ns = 60 * MS;
+        assert_int_equal(rig_open(&rig), 0);
+        for (uint64_t tag = 1; tag <= 5; tag++) {
+            assert_int_equal(rig_append(&rig, tag, 100, NULL), 0);
+        }
+        const weir_lsn durable = weir_durable_lsn(rig.log);
+        park(&rig, &place);
+        workers_start(&workers, 4, be_stuck, &stuck, test_seed());
+        workers_finish(&workers);
+        for (int j = 0; j < 4; j++) {
+            assert_int_equal(stuck.codes[j], WEIR_EFAILED);
+        }
+        assert_int_equal(weir_log_error(rig.log, &error), WEIR_ESTALLED);
+        assert_true(error.lsn <= place.lsn && place.lsn - error.lsn < 4 * RIG_BLOCK);
+        assert_int_equal(error.system_code, 0);
+        assert_string_not_equal(error.text, "");
+        assert_true(events_wait(&rig.events, WEIR_EVENT_POISON, 1));
+        assert_true(events_last(&rig.events, WEIR_EVENT_POISON, &event));
+        assert_int_equal(event.code, WEIR_ESTALLED);
+        assert_int_equal(weir_append(rig.log, "x", 1, 0, NULL), WEIR_EFAILED);
+        assert_int_equal(weir_durable_lsn(rig.log), durable);
+
+        /* The producer wakes up at last, and does no harm. */
+        unpark(&rig, &place);
+        assert_int_equal(weir_durable_lsn(rig.log), durable);
+        assert_int_equal(rig_close(&rig), WEIR_EFAILED);
+        assert_int_equal(rig.error.lsn, durable);
+        assert_int_equal(events_count(&rig.events, WEIR_EVENT_POISON), 1);
+        check_dir(&rig, false);
+        rig_destroy(&rig);
+    }
+}
+
+static bool flusher_sleeps(void *ctx)
+{
+    struct weir_log *const log = ((struct rig *)ctx)->log;
+    /* With the spare segment ready nobody else has a reason to wake it. */
+    return weir__load(&log->keeper.counters.segments_prefilled, relaxed) > 0 &&
+           weir__load(&log->stage.fl_sleep, acquire) == 1;
+}
+
+/* Nobody else commits to that batch, so nobody closes it: what the reservation holds up is a sync. It is told of all the same. */
+static void a_lone_parked_producer_is_told_of(void **state)
+{
+    (void)state;
+    struct rig rig;
+    struct weir__place place;
+    rig_make(&rig, posix_way);
+    rig.options.stall_warn_ns = 20 * MS;
+    assert_int_equal(rig_open(&rig), 0);
+    assert_true(
+        wait_until(flusher_sleeps, &rig)); /* a reservation does not wake it, a commit does */
+    weir__sleep_ns(100 * MS);
+    park(&rig, &place);
+    assert_int_equal(weir_sync(rig.log, (int64_t)(3000 * MS)), -ETIMEDOUT);
+    const unsigned told = events_count(&rig.events, WEIR_EVENT_STALL);
+    unpark(&rig, &place);
+    assert_int_equal(weir_sync(rig.log, WEIR_FOREVER), 0);
+    assert_int_equal(rig_close(&rig), 0);
+    rig_destroy(&rig);
+    assert_int_equal(told, 1);
+}
+
+int main(int argc, char **argv)
+{
+    test_begin(argc, argv);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_parked_producer_is_told_of_once),
+        cmocka_unit_test(each_stall_is_told_of),
+        cmocka_unit_test(a_short_stall_is_nothing),
+        cmocka_unit_test(beyond_the_limit_the_log_gives_itself_up),
+        cmocka_unit_test(a_lone_parked_producer_is_told_of),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
