@@ -6,7 +6,7 @@
  *   2. a first walk over all of them learns the epochs: their nonces, where each began, what each promised;
  *   3. a second walk takes batches that verify as they are. Of a batch whose frames are damaged it takes each frame that
  *      verifies by itself. Where no header leads on, frames are searched at every multiple of 8, with the salt of the one
- *      epoch that can stand there, and put into new batches at their LSNs;
+ *      epoch that is sure to stand there, and put into new batches at their LSNs;
  *   4. everything between is accounted for: `known` is the position up to which all is taken, is structure (headers,
  *      padding, unused room), or was told as a gap.
  *
@@ -334,7 +334,7 @@ static int take_frame(struct weir__salvage_state *salvage,
     uint8_t header[WEIR__FRAME_HEADER_BYTES];
     weir__salvage_reader_copy(salvage, lsn, header, sizeof header);
     struct weir__frame frame;
-    if (!frame_plausible(header, end - lsn) ||
+    if (!epoch->sure || !frame_plausible(header, end - lsn) ||
         weir__frame_decode(header, end - lsn, epoch->salt, lsn, &frame, NULL) != 0) {
         if (weir__get_u64(header) != 0 || weir__salvage_reader_bad(salvage, lsn)) {
             salvage_odd(salvage, lsn);
@@ -441,6 +441,23 @@ static bool block_zero(struct weir__salvage_state *salvage, weir_lsn lsn)
     return true;
 }
 
+/* A batch that verifies and is not of the epoch due there: is it told? Of an earlier epoch than one that is sure it was cut,
+ * and nothing is missing where it stands. */
+static void pass_batch(struct weir__salvage_state *salvage, const struct weir__batch *batch)
+{
+    const struct weir__salvage_epoch *const due = weir__salvage_epoch_due(salvage, batch->lsn);
+    const weir_lsn end = batch->lsn + WEIR__BATCH_HEADER_BYTES + batch->bytes;
+    if (end <= salvage->known || (due != NULL && due->sure && batch->epoch < due->epoch)) {
+        return;
+    }
+    salvage_why(salvage,
+                "the batch at LSN %llu is of epoch %llu from LSN %llu, to which nothing leads",
+                LLU(batch->lsn),
+                LLU(batch->epoch),
+                LLU(batch->epoch_lsn));
+    salvage_lose(salvage, end);
+}
+
 /* From a place without a header that leads on: takes frames until there is one again. *lsn: in and out. */
 static int take_stray(struct weir__salvage_state *salvage, weir_lsn *lsn)
 {
@@ -455,7 +472,6 @@ static int take_stray(struct weir__salvage_state *salvage, weir_lsn *lsn)
                 return 0;
             }
             if (sound) {
-                /* Of an earlier epoch, and whole: it was cut, so nothing is missing where it stands. */
                 const char *why = NULL;
                 const int verifies = weir__salvage_batch_read(salvage, &batch, &why);
                 if (verifies < 0) {
@@ -466,6 +482,7 @@ static int take_stray(struct weir__salvage_state *salvage, weir_lsn *lsn)
                         ? weir__align_up(WEIR__BATCH_HEADER_BYTES + (uint64_t)batch.bytes, block)
                         : 0;
                 if (verifies > 0) {
+                    pass_batch(salvage, &batch);
                     continue;
                 }
             }
@@ -540,11 +557,19 @@ static int salvage_segment(struct weir__salvage_state *salvage)
             }
         } else {
             const char *why = NULL;
+            weir_lsn end = weir__batch_end(&batch, salvage->block_bytes);
             code = weir__salvage_batch_read(salvage, &batch, &why);
-            if (code >= 0) {
-                code = code > 0 ? take_batch(salvage, &batch) : take_damaged(salvage, &batch, why);
+            if (code > 0) {
+                code = take_batch(salvage, &batch);
+            } else if (code == 0 && weir__salvage_epoch_due(salvage, lsn)->sure) {
+                code = take_damaged(salvage, &batch, why);
+            } else if (code == 0) {
+                /* Its length is not to be believed either. */
+                salvage_odd(salvage, lsn);
+                salvage_why(salvage, "the batch at LSN %llu does not verify (%s)", LLU(lsn), why);
+                end = lsn + salvage->block_bytes;
             }
-            lsn = weir__batch_end(&batch, salvage->block_bytes);
+            lsn = end;
         }
         if (code < 0) {
             return code;

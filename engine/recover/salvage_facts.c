@@ -2,8 +2,8 @@
  * Reading a damaged log, and learning what it is.
  *
  * The happy path: the control file gives log id, block and promises, else what most headers say; segments that cannot be of
- * this log are dropped; a walk over all the others collects the epochs from every header that holds, and settles which of
- * them may stand where.
+ * this log are dropped; a walk over all the others follows the chain and collects the epochs it leads through, and settles
+ * which of them may stand where. Payload can imitate a batch down to its checksums, but not the chain's value.
  *
  * A block that cannot be read reads as zeros and is remembered as bad. What can fail: memory, an unknown format version, a
  * directory in which nothing is recognised. One thread. */
@@ -413,7 +413,10 @@ static int epoch_note(struct weir__salvage_state *salvage, const struct weir__sa
             epoch->verified += seen->verified;
             epoch->sound += seen->sound;
             epoch->promise = weir__max_u64(epoch->promise, seen->promise);
+            epoch->last = weir__max_u64(epoch->last, seen->last);
             epoch->control = epoch->control || seen->control;
+            epoch->sure = epoch->sure || seen->sure;
+            epoch->run = weir__max_u64(epoch->run, seen->run);
             return 0;
         }
     }
@@ -433,26 +436,52 @@ static bool epoch_better(const struct weir__salvage_epoch *a, const struct weir_
     if (a->control != b->control) {
         return a->control;
     }
+    if (a->sure != b->sure) {
+        return a->sure;
+    }
     return a->verified != b->verified ? a->verified > b->verified : a->sound > b->sound;
 }
 
-/* Of two histories of one number the better founded stays; of two epochs the later hides the earlier from its start on. */
+/* Could this one, that is not sure, be added to those that count without any batch of theirs being given up for it? */
+static bool epoch_harmless(const struct weir__salvage_state *salvage,
+                           size_t count,
+                           const struct weir__salvage_epoch *unsure)
+{
+    for (size_t i = 0; i < count; i++) {
+        const struct weir__salvage_epoch *const other = &salvage->epochs[i];
+        const bool apart = other->epoch < unsure->epoch
+                               ? other->lsn < unsure->lsn && other->last < unsure->lsn
+                               : other->epoch > unsure->epoch && other->lsn > unsure->last;
+        if (!apart) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Of two histories of one number the better founded stays; of two epochs the later hides the earlier from its start on. One
+ * that nothing led to may be payload that imitates a batch: it counts only where it costs nothing. */
 static void epochs_settle(struct weir__salvage_state *salvage)
 {
     struct weir__salvage_epoch *const epochs = salvage->epochs;
-    uint64_t sure = 0; /* the largest that more than a header speaks for */
+    uint64_t highest = 0; /* the largest that is sure and that more than a header speaks for */
     for (size_t i = 0; i < salvage->epoch_count; i++) {
-        if (epochs[i].control || epochs[i].verified > 0) {
-            sure = weir__max_u64(sure, epochs[i].epoch);
+        if (epochs[i].control || (epochs[i].sure && epochs[i].verified > 0)) {
+            highest = weir__max_u64(highest, epochs[i].epoch);
         }
     }
-    /* Sorted from the newest down, the better founded first; there are few. */
+    /* The sure ones first, from the newest down; the others, and those of one number, the better founded first. There are few. */
     for (size_t i = 1; i < salvage->epoch_count; i++) {
         const struct weir__salvage_epoch moved = epochs[i];
         size_t to = i;
-        while (to > 0 &&
-               (epochs[to - 1].epoch < moved.epoch ||
-                (epochs[to - 1].epoch == moved.epoch && epoch_better(&moved, &epochs[to - 1])))) {
+        while (to > 0) {
+            const struct weir__salvage_epoch *const before = &epochs[to - 1];
+            const bool newer = moved.sure && before->sure && moved.epoch != before->epoch;
+            if (newer                        ? moved.epoch < before->epoch
+                : moved.sure == before->sure ? !epoch_better(&moved, before)
+                                             : !moved.sure) {
+                break;
+            }
             epochs[to] = epochs[to - 1];
             to--;
         }
@@ -463,23 +492,32 @@ static void epochs_settle(struct weir__salvage_state *salvage)
     uint64_t last = 0;
     for (size_t i = 0; i < salvage->epoch_count; i++) {
         const struct weir__salvage_epoch epoch = epochs[i];
-        if ((sure != 0 && epoch.epoch > sure) || epoch.epoch == last || epoch.lsn >= bound) {
+        if (epoch.sure) {
+            if ((highest != 0 && epoch.epoch > highest) || epoch.epoch == last ||
+                epoch.lsn >= bound) {
+                continue;
+            }
+            salvage->promise =
+                weir__max_u64(salvage->promise,
+                              weir__max_u64(weir__min_u64(epoch.promise, bound), epoch.lsn));
+            bound = epoch.lsn;
+            last = epoch.epoch;
+        } else if (!epoch_harmless(salvage, kept, &epoch)) {
             continue;
         }
-        salvage->promise =
-            weir__max_u64(salvage->promise,
-                          weir__max_u64(weir__min_u64(epoch.promise, bound), epoch.lsn));
-        bound = epoch.lsn;
-        last = epoch.epoch;
         epochs[kept] = epoch;
         epochs[kept].salt = weir__frame_salt(salvage->log_id, epoch.nonce, epoch.epoch);
         kept++;
     }
     salvage->epoch_count = kept;
-    for (size_t i = 0; i < kept / 2; i++) {
-        const struct weir__salvage_epoch swapped = epochs[i];
-        epochs[i] = epochs[kept - 1 - i];
-        epochs[kept - 1 - i] = swapped;
+    for (size_t i = 1; i < kept; i++) {
+        const struct weir__salvage_epoch moved = epochs[i];
+        size_t to = i;
+        while (to > 0 && epochs[to - 1].lsn > moved.lsn) {
+            epochs[to] = epochs[to - 1];
+            to--;
+        }
+        epochs[to] = moved;
     }
 }
 
@@ -520,7 +558,7 @@ bool weir__salvage_batch_due(const struct weir__salvage_state *salvage,
 {
     const struct weir__salvage_epoch *const due = weir__salvage_epoch_due(salvage, batch->lsn);
     return due != NULL && due->epoch == batch->epoch && due->nonce == batch->nonce &&
-           due->lsn == batch->epoch_lsn;
+           due->lsn == batch->epoch_lsn && (due->sure || (batch->flags & WEIR__BATCH_GAP) == 0);
 }
 
 /* Reads the batch into the body. 1: it verifies; 0: it does not, *why_out says why; negative: no memory. */
@@ -546,58 +584,169 @@ int weir__salvage_batch_read(struct weir__salvage_state *salvage,
     return code == 0 ? 1 : 0;
 }
 
-/* The first walk. */
-int weir__salvage_learn(struct weir__salvage_state *salvage)
+/* ---- the first walk ---- */
+
+/* Rule 4 of a batch: the control file knows the newest epoch and where it began. */
+static bool batch_allowed(const struct weir__salvage_state *salvage,
+                          const struct weir__batch *batch)
 {
-    if (salvage->control_known) {
-        const struct weir__epoch *const newest = &salvage->control.epoch;
-        const struct weir__position *const checkpoint = &salvage->control.checkpoint;
-        const struct weir__salvage_epoch known[] = {
-            {.epoch = newest->epoch, .nonce = newest->nonce, .lsn = newest->lsn, .control = true},
-            {.epoch = checkpoint->epoch,
-             .nonce = checkpoint->nonce,
-             .lsn = checkpoint->epoch_lsn,
-             .control = true},
-        };
-        for (size_t i = 0; i < WEIR__ARRAY_COUNT(known); i++) {
-            if (known[i].epoch != 0 && epoch_note(salvage, &known[i]) != 0) {
-                return weir__salvage_no_memory(salvage);
-            }
+    if (!salvage->control_known) {
+        return true;
+    }
+    const struct weir__epoch *const newest = &salvage->control.epoch;
+    if (batch->lsn >= newest->lsn) {
+        return batch->epoch == newest->epoch && batch->nonce == newest->nonce &&
+               batch->epoch_lsn == newest->lsn;
+    }
+    return batch->epoch < newest->epoch;
+}
+
+static bool batch_epoch_sure(const struct weir__salvage_state *salvage,
+                             const struct weir__batch *batch)
+{
+    for (size_t i = 0; i < salvage->epoch_count; i++) {
+        const struct weir__salvage_epoch *const epoch = &salvage->epochs[i];
+        if (epoch->sure && epoch->epoch == batch->epoch && epoch->nonce == batch->nonce &&
+            epoch->lsn == batch->epoch_lsn) {
+            return true;
         }
     }
-    for (size_t i = 0; i < salvage->segment_count; i++) {
+    return false;
+}
+
+/* Does the chain lead from there to it: at once, or over one batch in between whose header is lost? Whoever wrote payload
+ * cannot know the chain's value, which the nonce is part of. */
+static bool batch_follows(const struct weir__position *at, const struct weir__batch *batch)
+{
+    if (batch->prev_end < at->lsn) {
+        return false;
+    }
+    const bool same =
+        batch->epoch == at->epoch && batch->nonce == at->nonce && batch->epoch_lsn == at->epoch_lsn;
+    const bool founds = batch->epoch > at->epoch && batch->epoch_lsn == batch->prev_end;
+    const uint32_t chain =
+        batch->prev_end == at->lsn
+            ? at->chain
+            : weir__chain_next(at->chain, at->lsn, batch->prev_end, at->epoch, at->nonce);
+    return (same || founds) && batch->chain == chain;
+}
+
+/* A batch that is sure, and not cut. If a loose run leads to it, that one was part of the log: none but its writer knew the
+ * chain's value there. */
+static void learn_chain(struct weir__salvage_state *salvage, const struct weir__batch *batch)
+{
+    if (salvage->loose_known && batch_follows(&salvage->loose, batch)) {
+        for (size_t i = 0; i < salvage->epoch_count; i++) {
+            struct weir__salvage_epoch *const epoch = &salvage->epochs[i];
+            epoch->sure = epoch->sure || epoch->run == salvage->loose_run;
+        }
+    }
+    salvage->loose_known = false;
+    salvage->chain = weir__position_after(batch, salvage->block_bytes);
+    salvage->chain_known = true;
+}
+
+/* One that verifies and that nothing leads to. */
+static void learn_loose(struct weir__salvage_state *salvage, const struct weir__batch *batch)
+{
+    if (!salvage->loose_known || !batch_follows(&salvage->loose, batch)) {
+        salvage->loose_run++;
+    }
+    salvage->loose = weir__position_after(batch, salvage->block_bytes);
+    salvage->loose_known = true;
+}
+
+/* Takes note of a sound header. *step_out: how far to move on. Over all of a batch that can be believed, and of one that
+ * cannot no further than what was verified, since it may be payload of another. 0, or negative: no memory. */
+static int learn_batch(struct weir__salvage_state *salvage,
+                       const struct weir__batch *batch,
+                       uint64_t *step_out)
+{
+    const uint32_t block = salvage->block_bytes;
+    *step_out = block;
+    if (!batch_allowed(salvage, batch)) {
+        return 0;
+    }
+    const char *why = NULL;
+    const int verifies = weir__salvage_batch_read(salvage, batch, &why);
+    if (verifies < 0) {
+        return verifies;
+    }
+    /* Batches do not cross segments, so nothing but a batch ever stood in a segment's first place. */
+    const bool sure = batch->lsn == salvage->reader.range.base + block ||
+                      batch_epoch_sure(salvage, batch) ||
+                      (salvage->chain_known && batch_follows(&salvage->chain, batch));
+    /* What a later epoch cut may still stand behind it. */
+    const bool cut = salvage->chain_known && batch->epoch < salvage->chain.epoch;
+    if (sure && !cut) {
+        learn_chain(salvage, batch);
+        *step_out = salvage->chain.lsn - batch->lsn;
+    } else if (verifies > 0) {
+        if (!sure) {
+            learn_loose(salvage, batch);
+        }
+        *step_out = weir__align_up(WEIR__BATCH_HEADER_BYTES + (uint64_t)batch->bytes, block);
+    }
+    const struct weir__salvage_epoch seen = {
+        .epoch = batch->epoch,
+        .nonce = batch->nonce,
+        .lsn = batch->epoch_lsn,
+        .promise = batch->promise,
+        .verified = verifies > 0 ? 1 : 0,
+        .sound = 1,
+        .last = verifies > 0 && !cut ? batch->lsn : 0,
+        .run = verifies > 0 && !sure ? salvage->loose_run : 0,
+        .sure = sure,
+    };
+    return epoch_note(salvage, &seen) == 0 ? 0 : weir__salvage_no_memory(salvage);
+}
+
+/* What the control file says of epochs. */
+static int learn_control(struct weir__salvage_state *salvage)
+{
+    const struct weir__epoch *const newest = &salvage->control.epoch;
+    const struct weir__position *const checkpoint = &salvage->control.checkpoint;
+    const struct weir__salvage_epoch known[] = {
+        {.epoch = newest->epoch,
+         .nonce = newest->nonce,
+         .lsn = newest->lsn,
+         .control = true,
+         .sure = true},
+        {.epoch = checkpoint->epoch,
+         .nonce = checkpoint->nonce,
+         .lsn = checkpoint->epoch_lsn,
+         .control = true,
+         .sure = true},
+    };
+    for (size_t i = 0; i < WEIR__ARRAY_COUNT(known); i++) {
+        if (known[i].epoch != 0 && epoch_note(salvage, &known[i]) != 0) {
+            return weir__salvage_no_memory(salvage);
+        }
+    }
+    return 0;
+}
+
+int weir__salvage_learn(struct weir__salvage_state *salvage)
+{
+    int code = salvage->control_known ? learn_control(salvage) : 0;
+    for (size_t i = 0; i < salvage->segment_count && code == 0; i++) {
         const struct weir__range range = salvage->segments[i].range;
         if (weir__salvage_reader_turn(salvage, range) != 0) {
             weir__salvage_progress(salvage, range.end - range.base);
             continue;
         }
         weir_lsn lsn = range.base + salvage->block_bytes;
-        while (lsn < range.end) {
+        while (lsn < range.end && code == 0) {
             struct weir__batch batch;
-            if (!weir__salvage_batch_sound(salvage, lsn, &batch)) {
-                lsn += salvage->block_bytes;
-                continue;
+            uint64_t step = salvage->block_bytes;
+            if (weir__salvage_batch_sound(salvage, lsn, &batch)) {
+                code = learn_batch(salvage, &batch, &step);
             }
-            const char *why = NULL;
-            const int verifies = weir__salvage_batch_read(salvage, &batch, &why);
-            if (verifies < 0) {
-                return verifies;
-            }
-            const struct weir__salvage_epoch seen = {
-                .epoch = batch.epoch,
-                .nonce = batch.nonce,
-                .lsn = batch.epoch_lsn,
-                .promise = batch.promise,
-                .verified = verifies > 0 ? 1 : 0,
-                .sound = 1,
-            };
-            if (epoch_note(salvage, &seen) != 0) {
-                return weir__salvage_no_memory(salvage);
-            }
-            lsn = verifies > 0 ? weir__batch_end(&batch, salvage->block_bytes)
-                               : lsn + salvage->block_bytes;
+            lsn += step;
         }
     }
-    epochs_settle(salvage);
-    return 0;
+    if (code == 0) {
+        epochs_settle(salvage);
+    }
+    return code;
 }

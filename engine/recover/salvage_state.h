@@ -24,7 +24,10 @@ struct weir__salvage_epoch {
     weir_lsn promise;
     uint64_t verified; /* batches that hold throughout */
     uint64_t sound;    /* headers that do */
+    weir_lsn last;     /* the highest batch that holds, of those that nothing later cut; 0: none */
     bool control;      /* the control file knows it */
+    bool sure;         /* it does, or the chain or a segment's first batch led to it */
+    uint64_t run;      /* the last loose run that it was seen in; 0: none */
     uint32_t salt;
 };
 
@@ -73,6 +76,12 @@ struct weir__salvage_state {
         *epochs; /* after the first walk: rising, each beginning above the one before */
     size_t epoch_count;
     size_t epoch_room;
+    /* The first walk: what the next batch should continue, and the same for batches that nothing led to so far. */
+    bool chain_known;
+    struct weir__position chain;
+    bool loose_known;
+    struct weir__position loose;
+    uint64_t loose_run; /* counts those, as they break off and begin */
 
     struct weir__salvage_reader reader;
     struct weir__image body; /* the batch in work, as the source has it */
@@ -124,7 +133,7 @@ const struct weir__salvage_epoch *weir__salvage_epoch_due(const struct weir__sal
 bool weir__salvage_batch_sound(struct weir__salvage_state *salvage,
                                weir_lsn lsn,
                                struct weir__batch *batch_out);
-/* Is it of the epoch that may stand there? */
+/* Is it of the epoch that may stand there? Of one that is not sure a gap is none: its length proves nothing. */
 bool weir__salvage_batch_due(const struct weir__salvage_state *salvage,
                              const struct weir__batch *batch);
 /* Reads the batch into the body. 1: it verifies; 0: it does not, *why_out says why; negative: no memory. */

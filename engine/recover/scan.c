@@ -748,6 +748,22 @@ static void scan_promises(struct weir__scan_state *scan)
 
 /* ---- the whole ---- */
 
+/* A log that came past its origin has a segment that holds its end, or one that begins there: the one that holds the byte
+ * before a checkpoint is never given up. */
+static int scan_end_held(struct weir__scan_state *scan)
+{
+    const weir_lsn end = scan->at.lsn;
+    if (end <= scan->control->first_lsn + scan->block_bytes || scan->index != WEIR__SCAN_NONE ||
+        scan_beginning_at(scan, end, 0) != WEIR__SCAN_NONE) {
+        return WEIR__SCAN_GO_ON;
+    }
+    return weir__scan_corrupt(scan,
+                              (struct weir__range){end, end},
+                              end,
+                              "a segment is missing: no file holds the log's end, LSN %llu",
+                              LLU(end));
+}
+
 static int scan_run(struct weir__scan_state *scan)
 {
     struct weir__scan_stop stop;
@@ -762,6 +778,9 @@ static int scan_run(struct weir__scan_state *scan)
         if (scan->at.lsn > control->first_lsn + scan->block_bytes && oldest < scan->at.lsn) {
             step = scan_cover(scan, oldest, scan->at.lsn);
         }
+    }
+    if (step == WEIR__SCAN_GO_ON) {
+        step = scan_end_held(scan);
     }
     if (step == WEIR__SCAN_GO_ON) {
         step = weir__scan_judge_end(scan, &stop);
