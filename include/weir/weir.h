@@ -195,7 +195,7 @@ struct weir_report {
  * log_out      [out] written only on 0
  * error_out    [out] may be NULL; filled on failure
  * Return       0 | -EINVAL an option, named in error_out | -EBUSY somebody has it open for appending, also this process |
- *              WEIR_ECORRUPT, WEIR_EUNREADABLE, WEIR_EFORMAT every byte left as it was | WEIR_ENOLOG | -ENOSPC | -ENOMEM |
+ *              WEIR_ECORRUPT, WEIR_EUNREADABLE, WEIR_EFORMAT every byte of the log left as it was | WEIR_ENOLOG | -ENOSPC | -ENOMEM |
  *              -ENOSYS, -EPERM, ... io_uring was demanded (chain, dsync) and refused | any errno of the file system
  * Progress     I/O: reads from the last checkpoint to the end of the last prepared segment; prepares the first segment;
  *              sleeps up to lock_timeout_ns
@@ -289,7 +289,7 @@ WEIR_API int weir_appendv(struct weir_log *log,
  * timeout_ns   how long to wait for room: WEIR_TRY, WEIR_FOREVER, or ns from now
  * lsns_out     [out] may be NULL; count entries, written only on 0
  * Return       0 appended: the records have their places, nothing is durable yet |
- *              nothing was appended: -EAGAIN no room now (WEIR_TRY) | -ETIMEDOUT | -ENOSPC no segment can be prepared, try
+ *              nothing was appended: -EAGAIN no room now (WEIR_TRY) | -ETIMEDOUT | -ENOSPC (or -EIO, -EMFILE, ...) no segment can be prepared, try
  *              again when there is space (weir_log_error says more) | WEIR_ETOOBIG | -EINVAL | WEIR_ESHUTDOWN |
  *              WEIR_EFAILED | WEIR_EREADONLY | WEIR_EFORKED
  * Threads      any number at once
