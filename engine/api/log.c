@@ -136,6 +136,15 @@ static void keeper_tick(void *ctx, uint64_t now_ns)
 {
     struct weir_log *log = ctx;
     weir_lsn lsn = 0;
+    weir_lsn durable = keeper_durable(log);
+    if (durable != log->stall_seen_lsn || keeper_end(log) <= durable) {
+        log->stall_seen_lsn = durable;
+        log->stall_since_ns = now_ns;
+    } else if (now_ns - log->stall_since_ns >= log->options.stall_warn_ns) {
+        /* Reserved long ago, and nothing came of it. A lone producer that never commits wakes nobody: the flusher is to seal its slot, so that
+         * it is seen below. */
+        weir__stage_rouse(&log->stage);
+    }
     uint64_t age = weir__stage_straggler(&log->stage, now_ns, &lsn);
     char text[160];
 

@@ -44,7 +44,9 @@ struct weir_log {
     WEIR__ATOMIC(uint32_t)
     space_low; /* 1 between SPACE_LOW and SPACE_BACK. Keeper only writes; relaxed */
     WEIR__ATOMIC(uint64_t) space_wanted; /* as above */
-    uint64_t stall_reported_lsn;         /* keeper thread */
+    weir_lsn stall_seen_lsn;             /* keeper thread: the durable LSN at the last look */
+    uint64_t stall_since_ns; /* keeper thread: since when it stands still with records beyond it */
+    uint64_t stall_reported_lsn; /* keeper thread */
 
     WEIR__ATOMIC(uint32_t) cursors;
     /* Lowest LSN each pinning cursor needs; WEIR__PIN_FREE: entry not in use. Taken under pin_mutex, moved up without it (relaxed: the keeper may

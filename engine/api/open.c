@@ -181,6 +181,8 @@ static int create(struct weir_log *log,
                         ready,
                         fault);
     log->report.verdict = WEIR_VERDICT_CLEAN;
+    log->report.log_id = log->log_id;
+    log->report.epoch = log->epoch.epoch;
     log->report.oldest_lsn = log->report.end_lsn = log->report.promise_lsn =
         log->report.scan_from_lsn = start->lsn;
     log->report.bad_lsn = log->report.evidence_lsn = UINT64_MAX;

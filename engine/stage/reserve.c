@@ -138,8 +138,7 @@ static int close_slot(struct weir__stage *stage,
     weir__role_leave(stage, 0);
     int code = closed_for_good(stage);
     if (code == 0 && deadline_ns == 0) {
-        count(&stage->counters.refused_again);
-        code = -EAGAIN;
+        code = -EAGAIN; /* counted by the caller */
     } else if (code == 0) {
         count(&stage->counters.refused_timeout);
         code = -ETIMEDOUT;

@@ -216,6 +216,8 @@ void weir__stage_fail(struct weir__stage *stage);
 void weir__stage_frontier_moved(struct weir__stage *stage);
 /* Sleeps until the flusher has left. 0, -ETIMEDOUT. */
 int weir__stage_wait_drained(struct weir__stage *stage, uint64_t deadline_ns);
+/* Makes the flusher look around, as a commit does. Any thread. */
+void weir__stage_rouse(struct weir__stage *stage);
 /* The longest that a sealed slot has been waiting for a producer: ns (0: none), and its LSN. Watchdog. */
 uint64_t weir__stage_straggler(struct weir__stage *stage, uint64_t now_ns, weir_lsn *lsn_out);
 

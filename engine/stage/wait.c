@@ -316,6 +316,11 @@ int weir__stage_wait_drained(struct weir__stage *stage, uint64_t deadline_ns)
     }
 }
 
+void weir__stage_rouse(struct weir__stage *stage)
+{
+    weir__stage_nudge(stage);
+}
+
 uint64_t weir__stage_straggler(struct weir__stage *stage, uint64_t now_ns, weir_lsn *lsn_out)
 {
     uint64_t longest = 0;
