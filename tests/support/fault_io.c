@@ -984,6 +984,11 @@ static void *thread_main(void *arg)
         struct fault_chain *const chain = queue->todo[queue->todo_first];
         queue->todo_first = (queue->todo_first + 1) % queue->entries;
         queue->todo_count--;
+        int own[CHAIN_MAX];
+        const unsigned own_count = chain->count;
+        for (unsigned i = 0; i < own_count; i++) {
+            own[i] = chain->ops[i].file;
+        }
         while (chain->at < chain->count) {
             const unsigned index = chain->at;
             const uint64_t pause_ns =
@@ -1001,6 +1006,9 @@ static void *thread_main(void *arg)
                 break; /* the chain is the owner's, and may be another's by now */
             }
         }
+        for (unsigned i = 0; i < own_count; i++) {
+            (void)close(own[i]);
+        }
     }
     (void)pthread_mutex_unlock(&queue->mutex);
     return NULL;
@@ -1012,6 +1020,13 @@ static int threads_push(struct fault_queue *queue, const struct weir__op *ops, u
     for (unsigned i = 0; i < count;) {
         const unsigned length = chain_length(ops + i, count - i);
         struct fault_chain *const chain = chain_take(queue, ops + i, length);
+        for (unsigned j = 0; j < length; j++) {
+            /* As the kernel does it: what is submitted outlives the descriptor. */
+            chain->ops[j].file = fcntl(chain->ops[j].file, F_DUPFD_CLOEXEC, 3);
+            if (chain->ops[j].file < 0) {
+                impossible("no descriptor for an operation");
+            }
+        }
         queue->todo[(queue->todo_first + queue->todo_count++) % queue->entries] = chain;
         i += length;
     }

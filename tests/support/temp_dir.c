@@ -111,13 +111,16 @@ bool temp_dir_first(const char *path, const char *suffix, char name_out[TEMP_DIR
     return look.count > 0;
 }
 
-/* Opens a regular file for reading; -1 if it is something else. */
+/* Opens a regular file for reading; -1 if it is something else, or has gone: a log may be at work on the directory. */
 static int open_regular(const char *path, const char *name)
 {
     char full[TEMP_DIR_BYTES];
     struct stat st;
     temp_dir_join(path, name, full);
     if (stat(full, &st) != 0) {
+        if (errno == ENOENT) {
+            return -1; /* a live log recycled or removed it after it was listed */
+        }
         temp_dir_fail("stat", full);
     }
     if (!S_ISREG(st.st_mode)) {
@@ -125,6 +128,9 @@ static int open_regular(const char *path, const char *name)
     }
     const int file = open(full, O_RDONLY | O_CLOEXEC);
     if (file < 0) {
+        if (errno == ENOENT) {
+            return -1;
+        }
         temp_dir_fail("open", full);
     }
     return file;
