@@ -209,6 +209,7 @@ bool ledger_check(struct ledger *ledger,
                   char why[256])
 {
     struct weir_cursor *cursor;
+    why[0] = '\0';
     const int code = weir_cursor_open(log, WEIR_LSN_OLDEST, level, 0, &cursor);
     if (code != 0) {
         (void)snprintf(why, 256, "weir_cursor_open: %s", weir_error_name(code));
@@ -237,6 +238,7 @@ bool ledger_check_dir(struct ledger *ledger,
     o.on_event = NULL;
     o.first_lsn = 0;
     o.must_exist = true;
+    why[0] = '\0';
     int code = weir_open(dir, &o, &log, &error);
     if (code != 0) {
         (void)snprintf(why, 256, "weir_open: %s: %.200s", weir_error_name(code), error.text);
