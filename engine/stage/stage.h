@@ -143,6 +143,7 @@ struct weir__stage {
     WEIR__ATOMIC(uint32_t) drained; /* 1: the flusher has left */
     WEIR__ATOMIC(uint64_t)
     sealed_end; /* end LSN of the last batch that was closed. Role holder, release */
+    WEIR__ATOMIC(uint64_t) end_seen;      /* highest end told to anybody. CAS acq_rel */
     WEIR__ATOMIC(uint64_t) oversize_free; /* bit per oversize buffer */
 
     /* level[l]: everything below has reached it. store-release: flusher; load-acquire: anyone. */

@@ -8,6 +8,7 @@
 #include "stage/word.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <string.h>
 
 static bool level_above(struct weir__stage *stage, enum weir__level level, weir_lsn lsn)
@@ -165,16 +166,29 @@ weir_lsn weir__stage_end(struct weir__stage *stage)
 {
     uint32_t index;
     uint64_t seq;
-    weir_lsn end;
+    weir_lsn end = 0;
     bool empty;
 
-    /* A few looks: between two slots the end of the last closed batch is as good an answer. */
-    for (int look = 0; look < 4; look++) {
+    /* Between two slots the end of the last closed batch is the answer, once its closer has said it: a few hundred looks outlast a closer that was preempted. */
+    weir_lsn seen = weir__load(&stage->end_seen, acquire);
+    for (int look = 0; look < 400; look++) {
         if (look_at_open(stage, &index, &seq, &end, &empty)) {
-            return end;
+            break;
+        }
+        uint64_t word = weir__load(&stage->word, acquire);
+        end = weir__load(&stage->sealed_end, acquire);
+        if (!word_open(stage, word) &&
+            end > weir__load(&stage->slots[word_slot(word)].base, acquire)) {
+            break;
+        }
+        if (look >= 4) {
+            sched_yield();
         }
     }
-    return weir__load(&stage->sealed_end, acquire);
+    /* It never falls, whoever looks: the loser of the CAS sees a higher one, or tries again. */
+    while (end > seen && !weir__cas(&stage->end_seen, &seen, end, acq_rel)) {
+    }
+    return weir__max_u64(end, seen);
 }
 
 int weir__stage_wait_all(struct weir__stage *stage, uint64_t deadline_ns)
