@@ -165,6 +165,7 @@ void *weir__mem_alloc(struct weir__mem *, size_t bytes, size_t) { return calloc(
 void weir__mem_free(struct weir__mem *, void *block, size_t) { free(block); }
 void *weir__mem_alloc_io(struct weir__mem *, size_t bytes) { return calloc(1, bytes); }
 void weir__mem_free_io(struct weir__mem *, void *block, size_t) { free(block); }
+void weir__mem_abandon(struct weir__mem *, void *, size_t) {}
 size_t weir__mem_io_bytes(size_t bytes) { return bytes; }
 uint32_t weir__chain_next(uint32_t chain, weir_lsn lsn, weir_lsn end, uint64_t, uint64_t)
 {
