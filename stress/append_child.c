@@ -111,7 +111,7 @@ static void log_fail(struct child *child, const char *call, int code)
                known ? error.text : weir_strerror(code));
 }
 
-/* ---- acknowledging -------------------------------------------------------------------------- */
+/* ---- acknowledging --------------------------------------------------------------------------- */
 
 static bool acks_write(struct child *child, const struct pending *records, size_t count)
 {
@@ -191,7 +191,7 @@ static bool window_turn(struct producer *producer)
                    : window_settle(producer, (producer->pending + 1) / 2, level);
 }
 
-/* ---- appending ------------------------------------------------------------------------------ */
+/* ---- appending ------------------------------------------------------------------------------- */
 
 static int group_append(struct producer *producer,
                         const struct weir_record *records,
@@ -377,7 +377,7 @@ static void producers_run(struct child *child)
     free(producers);
 }
 
-/* ---- the life ------------------------------------------------------------------------------- */
+/* ---- the life -------------------------------------------------------------------------------- */
 
 static void options_draw(struct child *child, struct weir_options *options)
 {

@@ -90,7 +90,7 @@ int disk_make(struct disk *disk, const char *dir, const char *fs)
     return image_make(disk);
 }
 
-/* ---- the loop device ------------------------------------------------------------------------ */
+/* ---- the loop device ------------------------------------------------------------------------- */
 
 /* Return: descriptor of an attached loop device that goes away with its last user, or a negative
  * errno with why. */
@@ -163,7 +163,7 @@ static int loop_gone(struct disk *disk)
     return refuse(disk, -ETIMEDOUT, "%s stays attached", disk->device);
 }
 
-/* ---- mounting ------------------------------------------------------------------------------- */
+/* ---- mounting -------------------------------------------------------------------------------- */
 
 int disk_mount(struct disk *disk)
 {

@@ -73,7 +73,7 @@ uint64_t ledger_faults(const struct ledger *ledger)
            counts->split + counts->verdicts + counts->trims;
 }
 
-/* ---- what is told --------------------------------------------------------------------------- */
+/* ---- what is told ---------------------------------------------------------------------------- */
 
 static void
 need_add(struct ledger_need **needs, size_t *count, size_t *room, struct ledger_need need)
@@ -160,7 +160,7 @@ void ledger_page(struct ledger *ledger, uint32_t life, struct wire_page *page)
     ledger->trim_done = done > ledger->trim_done ? done : ledger->trim_done;
 }
 
-/* ---- the check ------------------------------------------------------------------------------ */
+/* ---- the check ------------------------------------------------------------------------------- */
 
 struct walk {
     struct ledger *ledger;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Appending and waiting.
  *
- * check -> payload CRCs -> reserve -> copy and frame headers -> commit. The window between reserve and commit, in which a preempted producer holds up its batch, has
- * the copies and a header CRC of 28 bytes each in it, nothing else. Producer threads. */
+ * check -> payload CRCs -> reserve -> copy and frame headers -> commit. The window between reserve
+ * and commit, in which a preempted producer holds up its batch, has the copies and a header CRC of
+ * 28 bytes each in it, nothing else. Producer threads. */
 #include "api/log.h"
 #include "base/crc32c.h"
 #include "format/frame.h"
@@ -11,7 +12,8 @@
 #include <errno.h>
 #include <string.h>
 
-/* CRCs that are computed before the reservation; those of a longer group are computed inside the window. */
+/* CRCs that are computed before the reservation; those of a longer group are computed inside the
+ * window. */
 #define CRCS_BEFORE 128u
 
 static uint32_t record_crc(const struct weir_record *record)

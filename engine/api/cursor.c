@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Cursors of the public interface: a reading cursor (read/cursor.h) fed with what this log knows: positions, slots in memory, waiting, pins. */
+ * Cursors of the public interface: a reading cursor (read/cursor.h) fed with what this log knows:
+ * positions, slots in memory, waiting, pins. */
 #include "read/cursor.h"
 #include "api/log.h"
 #include "port/clock.h"
@@ -16,7 +17,7 @@ struct weir_cursor {
     uint64_t pause_ns; /* another process's log: of the last look at the tail */
 };
 
-/* ---- the writer's own log ----------------------------------------------------------------------------------------- */
+/* ---- the writer's own log -------------------------------------------------------------------- */
 
 static weir_lsn own_limit(void *ctx, enum weir_level level)
 {
@@ -62,7 +63,7 @@ static int own_wait(void *ctx, weir_lsn above, enum weir_level level, uint64_t d
                                 : code; /* a poisoned log is still read, up to what was durable */
 }
 
-/* ---- another process's log ----------------------------------------------------------------------------------------- */
+/* ---- another process's log ------------------------------------------------------------------- */
 
 static weir_lsn other_limit(void *ctx, enum weir_level level)
 {
@@ -85,7 +86,8 @@ static size_t other_memory(void *ctx, weir_lsn prev_end, void *to, size_t room)
     return 0;
 }
 
-/* Nobody wakes us across processes: look again after a pause, which grows to 20 ms while nothing happens. The caller looks at the epoch, too. */
+/* Nobody wakes us across processes: look again after a pause, which grows to 20 ms while nothing
+ * happens. The caller looks at the epoch, too. */
 static int other_wait(void *ctx, weir_lsn above, enum weir_level level, uint64_t deadline_ns)
 {
     struct weir_cursor *cursor = ctx;
@@ -108,7 +110,7 @@ static int other_refresh(void *ctx)
     return weir__readonly_refresh(((struct weir_cursor *)ctx)->log);
 }
 
-/* ---- pins ---------------------------------------------------------------------------------------------------------- */
+/* ---- pins ------------------------------------------------------------------------------------ */
 
 /* Takes an entry at lsn. WEIR_EPASSED: a trim beyond it is under way; -EAGAIN: all are taken. */
 static int pin_take(struct weir_log *log, weir_lsn *lsn_io, WEIR__ATOMIC(uint64_t) **pin_out)
@@ -146,7 +148,7 @@ static void pin_move(void *ctx, weir_lsn lsn)
     }
 }
 
-/* ---- the public calls ----------------------------------------------------------------------------------------------- */
+/* ---- the public calls ------------------------------------------------------------------------ */
 
 static void config_fill(struct weir__cursor_config *config,
                         struct weir_cursor *cursor,
@@ -220,7 +222,8 @@ int weir_cursor_open(struct weir_log *log,
     return 0;
 }
 
-/* Brings what the inner cursor did since last time into the log's sums: now and then, not per record. */
+/* Brings what the inner cursor did since last time into the log's sums: now and then, not per
+ * record. */
 static void count_up(struct weir_cursor *cursor)
 {
     struct weir__cursor_counts now;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Faults of the floors below in the form in which a caller gets them. Pure functions: any thread. */
+ * Faults of the floors below in the form in which a caller gets them. Pure functions: any thread.
+ */
 #include "api/error.h"
 
 #include <stdio.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The life of an open log: failing, shutting down, closing, trimming, describing; and what the keeper asks and tells. */
+ * The life of an open log: failing, shutting down, closing, trimming, describing; and what the
+ * keeper asks and tells. */
 #include "api/log.h"
 #include "base/check.h"
 #include "base/crc32c.h"
@@ -9,7 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* ---- events and failure ----------------------------------------------------------------------------------------- */
+/* ---- events and failure ---------------------------------------------------------------------- */
 
 void weir__log_event(struct weir_log *log,
                      enum weir_event_kind kind,
@@ -28,7 +29,8 @@ void weir__log_fail(struct weir_log *log, const struct weir__fault *fault)
 {
     uint32_t none = 0;
 
-    /* The loser came second: its cause is not the first. Relaxed: what is published is published by the 2. */
+    /* The loser came second: its cause is not the first. Relaxed: what is published is published by
+     * the 2. */
     if (!weir__cas(&log->fault_state, &none, 1u, relaxed)) {
         return;
     }
@@ -67,7 +69,7 @@ int weir_log_error(struct weir_log *log, struct weir_error *error_out)
     return fault.code;
 }
 
-/* ---- what the keeper asks and tells ------------------------------------------------------------------------------ */
+/* ---- what the keeper asks and tells ---------------------------------------------------------- */
 
 static weir_lsn keeper_durable(void *ctx)
 {
@@ -141,8 +143,8 @@ static void keeper_tick(void *ctx, uint64_t now_ns)
         log->stall_seen_lsn = durable;
         log->stall_since_ns = now_ns;
     } else if (now_ns - log->stall_since_ns >= log->options.stall_warn_ns) {
-        /* Reserved long ago, and nothing came of it. A lone producer that never commits wakes nobody: the flusher is to seal its slot, so that
-         * it is seen below. */
+        /* Reserved long ago, and nothing came of it. A lone producer that never commits wakes
+         * nobody: the flusher is to seal its slot, so that it is seen below. */
         weir__stage_rouse(&log->stage);
     }
     uint64_t age = weir__stage_straggler(&log->stage, now_ns, &lsn);
@@ -186,7 +188,7 @@ void weir__log_keeper_callbacks(struct weir__keeper_config *config)
     config->tick = keeper_tick;
 }
 
-/* ---- ends ---------------------------------------------------------------------------------------------------------- */
+/* ---- ends ------------------------------------------------------------------------------------ */
 
 int weir_shutdown(struct weir_log *log, int64_t timeout_ns)
 {
@@ -272,7 +274,7 @@ int weir_close(struct weir_log *log, struct weir_error *error_out)
     return code;
 }
 
-/* ---- positions and trimming ---------------------------------------------------------------------------------------- */
+/* ---- positions and trimming ------------------------------------------------------------------ */
 
 weir_lsn weir_durable_lsn(struct weir_log *log)
 {
@@ -320,7 +322,7 @@ int weir_trim(struct weir_log *log, weir_lsn before)
     return weir__keeper_trim(&log->keeper, before, &log->stage.failed);
 }
 
-/* ---- descriptions ---------------------------------------------------------------------------------------------------- */
+/* ---- descriptions ---------------------------------------------------------------------------- */
 
 void weir_log_report(struct weir_log *log, struct weir_report *report_out)
 {

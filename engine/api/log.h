@@ -38,7 +38,8 @@ struct weir_log {
     struct weir__epoch epoch;
     struct weir_report report;
 
-    /* The first cause. 0 none, 1 being written, 2 there. CAS to 1 by whoever fails first; store-release 2; load-acquire readers. */
+    /* The first cause. 0 none, 1 being written, 2 there. CAS to 1 by whoever fails first;
+     * store-release 2; load-acquire readers. */
     WEIR__ATOMIC(uint32_t) fault_state;
     struct weir__fault fault;
     WEIR__ATOMIC(uint32_t)
@@ -49,8 +50,9 @@ struct weir_log {
     uint64_t stall_reported_lsn; /* keeper thread */
 
     WEIR__ATOMIC(uint32_t) cursors;
-    /* Lowest LSN each pinning cursor needs; WEIR__PIN_FREE: entry not in use. Taken under pin_mutex, moved up without it (relaxed: the keeper may
-     * see an older, lower value, which only holds back more). */
+    /* Lowest LSN each pinning cursor needs; WEIR__PIN_FREE: entry not in use. Taken under
+     * pin_mutex, moved up without it (relaxed: the keeper may see an older, lower value, which only
+     * holds back more). */
     WEIR__ATOMIC(uint64_t) pins[WEIR__PINS_MAX];
     pthread_mutex_t pin_mutex; /* rank: nothing is taken under it */
     weir_lsn trim_decided;     /* guarded by pin_mutex: no pin may be taken below it any more */
@@ -58,7 +60,8 @@ struct weir_log {
     WEIR__ATOMIC(uint64_t) cursor_records, cursor_bytes, cursor_slot_batches, cursor_reads,
         cursor_read_bytes;
 
-    /* Read-only logs: the facts as last loaded, guarded by refresh_mutex (rank: outside the catalog's). */
+    /* Read-only logs: the facts as last loaded, guarded by refresh_mutex (rank: outside the
+     * catalog's). */
     pthread_mutex_t refresh_mutex;
     struct weir__control seen; /* guarded by refresh_mutex */
     bool seen_writer;          /* guarded by refresh_mutex */

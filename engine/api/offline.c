@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Calls on logs that nobody here has open: verify, locate, salvage, copy.
  *
- * Each brings its own memory and directory handle, looks, and puts everything back. A log that another process writes to
- * meanwhile is looked at up to the LSN that was durable at the call: above it bytes are still changing. Such a log may also
- * be trimmed while it is read; what then seems to be damage below its new oldest LSN is none, so the look begins again, a
- * bounded number of times.
+ * Each brings its own memory and directory handle, looks, and puts everything back. A log that
+ * another process writes to meanwhile is looked at up to the LSN that was durable at the call:
+ * above it bytes are still changing. Such a log may also be trimmed while it is read; what then
+ * seems to be damage below its new oldest LSN is none, so the look begins again, a bounded number
+ * of times.
  *
- * What can fail: what the floors below report. Nothing is ever written to the log that is looked at. Any thread. */
+ * What can fail: what the floors below report. Nothing is ever written to the log that is looked
+ * at. Any thread. */
 #include "api/error.h"
 #include "base/bytes.h"
 #include "base/num.h"
@@ -77,11 +79,13 @@ static int offline_look(struct offline *offline, struct weir__fault *fault)
         live.epoch == control->epoch.epoch) {
         offline->durable = weir__max_u64(live.durable, control->promise);
     }
-    /* The names once more: a segment that was made since they were read may hold the durable LSN. */
+    /* The names once more: a segment that was made since they were read may hold the durable LSN.
+     */
     return weir__catalog_load(&offline->catalog, dir, fault);
 }
 
-/* Did the log move on under the look that has just failed? Then what failed may be gone rather than bad. */
+/* Did the log move on under the look that has just failed? Then what failed may be gone rather than
+ * bad. */
 static bool offline_moved(struct offline *offline)
 {
     struct weir__control_found now;
@@ -128,9 +132,10 @@ static int offline_refuse(struct weir_error *error_out, const char *what)
     return -EINVAL;
 }
 
-/* ---- verify ---------------------------------------------------------------------------------------------------- */
+/* ---- verify ---------------------------------------------------------------------------------- */
 
-/* A directory whose control file is lost is a log that is corrupt: that is a finding, not a failure to look. */
+/* A directory whose control file is lost is a log that is corrupt: that is a finding, not a failure
+ * to look. */
 static void verify_without_control(struct offline *offline,
                                    const struct weir__fault *fault,
                                    struct weir_report *report_out)
@@ -198,7 +203,7 @@ int weir_verify(const char *dir,
     return offline_finish(&offline, code, &fault, error_out);
 }
 
-/* ---- locate ---------------------------------------------------------------------------------------------------- */
+/* ---- locate ---------------------------------------------------------------------------------- */
 
 struct locate {
     struct offline *offline;
@@ -334,7 +339,8 @@ static bool locate_sound(const struct locate *locate,
             (batch_out->epoch > newest->epoch || batch_out->nonce == newest->nonce));
 }
 
-/* Walks the segment's batches up to the one that spans the LSN. Where a header does not hold the next block is tried. */
+/* Walks the segment's batches up to the one that spans the LSN. Where a header does not hold the
+ * next block is tried. */
 static int locate_walk(struct locate *locate)
 {
     struct weir_place *const place = locate->place;
@@ -505,7 +511,7 @@ int weir_locate(const char *dir,
     return offline_finish(&offline, code, &fault, error_out);
 }
 
-/* ---- salvage and copy ------------------------------------------------------------------------------------------- */
+/* ---- salvage and copy ------------------------------------------------------------------------ */
 
 int weir_salvage(const char *dir,
                  const char *new_dir,

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Opening a log: lock, control file, recovery, a new epoch, the threads.
  *
- * Order, each step durable before the next depends on it: lock -> scan (writes nothing; corrupt and unreadable end here) -> what is kept is made durable -> the
- * new epoch, whose start is the cut, goes to both control copies -> first segment ready -> keeper and flusher. The calling thread. */
+ * Order, each step durable before the next depends on it: lock -> scan (writes nothing; corrupt and
+ * unreadable end here) -> what is kept is made durable -> the new epoch, whose start is the cut,
+ * goes to both control copies -> first segment ready -> keeper and flusher. The calling thread. */
 #include "api/log.h"
 #include "base/check.h"
 #include "format/frame.h"
@@ -61,7 +62,7 @@ static int record_limit_settle(struct weir_log *log, struct weir__fault *fault)
     return 0;
 }
 
-/* ---- a new log ------------------------------------------------------------------------------------------------- */
+/* ---- a new log ------------------------------------------------------------------------------- */
 
 /* The whole first segment, filled with zeros, now. */
 static int make_segment(struct weir_log *log,
@@ -190,9 +191,10 @@ static int create(struct weir_log *log,
     return code;
 }
 
-/* ---- an existing log -------------------------------------------------------------------------------------------- */
+/* ---- an existing log ------------------------------------------------------------------------- */
 
-/* What was kept is durable; now the cut is: a batch of an older epoch at or above this one's start is stale from here on. */
+/* What was kept is durable; now the cut is: a batch of an older epoch at or above this one's start
+ * is stale from here on. */
 static int begin_epoch(struct weir_log *log,
                        const struct weir__scan_result *scan,
                        const struct weir__control_found *found,
@@ -256,8 +258,10 @@ static int open_current(struct weir_log *log,
                               fault);
 }
 
-/* An epoch's first batch must start where the log was cut (FORMAT.md section 5): if it went to the next segment, sound batches of a cut epoch could stand at
- * the cut for ever and be taken for the log by a later scan. Where a first record might not fit, a batch without frames takes that place now. */
+/* An epoch's first batch must start where the log was cut (FORMAT.md section 5): if it went to the
+ * next segment, sound batches of a cut epoch could stand at the cut for ever and be taken for the
+ * log by a later scan. Where a first record might not fit, a batch without frames takes that place
+ * now. */
 static int mark_epoch(struct weir_log *log,
                       const struct weir__ready *ready,
                       struct weir__position *start,
@@ -375,7 +379,7 @@ static int recover(struct weir_log *log,
     return code == 0 ? mark_epoch(log, ready, start, fault) : code;
 }
 
-/* ---- the threads ------------------------------------------------------------------------------------------------ */
+/* ---- the threads ----------------------------------------------------------------------------- */
 
 static void wake_ring(void *ctx)
 {
@@ -412,8 +416,8 @@ static int start_keeper(struct weir_log *log,
     if (ready->range.end - start->lsn < need) {
         code = weir__keeper_prepare_now(&log->keeper, fault);
         if (code == -ENOSPC || code == -EDQUOT) {
-            code =
-                0; /* a full log must open, or nobody could trim it: appends get -ENOSPC until there is space */
+            code = 0; /* a full log must open, or nobody could trim it: appends get -ENOSPC until
+                         there is space */
             *fault = WEIR__FAULT_NONE;
         }
     }
@@ -570,7 +574,7 @@ static int start(struct weir_log *log,
     return 0;
 }
 
-/* ---- weir_open -------------------------------------------------------------------------------------------------- */
+/* ---- weir_open ------------------------------------------------------------------------------- */
 
 static int open_for_append(struct weir_log *log, struct weir__fault *fault)
 {

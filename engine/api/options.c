@@ -23,7 +23,8 @@ static int refuse(struct weir__fault *fault, const char *option, const char *why
                            why);
 }
 
-/* Copies what the caller's struct holds; a longer one, from a newer header, must be zero where this build does not look. */
+/* Copies what the caller's struct holds; a longer one, from a newer header, must be zero where this
+ * build does not look. */
 static int options_copy(const struct weir_options *options,
                         struct weir_options *out,
                         struct weir__fault *fault)
@@ -147,7 +148,8 @@ static bool options_settle(const struct weir_options *options, struct weir_optio
     return true;
 }
 
-/* What does not follow from the options: the handle, the ring's and the recovery's tables, the catalog with up to 100,000 segments. */
+/* What does not follow from the options: the handle, the ring's and the recovery's tables, the
+ * catalog with up to 100,000 segments. */
 #define MEMORY_REST (8 * MIB)
 
 uint64_t weir_memory_bound(const struct weir_options *options)

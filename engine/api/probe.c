@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * What a directory, its device and this kernel offer: the figures behind `weir doctor`.
  *
- * Writes a scratch file of 1 MiB, measures small durable writes to it the two ways that `auto` chooses between, removes it. The calling thread. */
+ * Writes a scratch file of 1 MiB, measures small durable writes to it the two ways that `auto`
+ * chooses between, removes it. The calling thread. */
 #include "api/error.h"
 #include "base/crc32c.h"
 #include "port/clock.h"
@@ -106,7 +107,8 @@ static int measure_both(struct weir__dir *dir, struct weir_probe *probe, struct 
         code = io->ops->open(io, dir->file, SCRATCH_NAME, flags, &file);
     }
     if (code == 0) {
-        /* Written first, as segments are: a write into a hole or beyond the end costs metadata as well. */
+        /* Written first, as segments are: a write into a hole or beyond the end costs metadata as
+         * well. */
         code = weir__io_write_full(io, file, scratch, SCRATCH_BYTES, 0, true);
     }
     if (code == 0) {

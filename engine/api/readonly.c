@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Logs opened read-only, live or not: what may be shown.
  *
- * While a writer has the log, its live page names the durable and the written LSN (believed only when log id and epoch are those of the control file); without such a
- * page the promise of the control file is the limit. Without a writer, the log is scanned as recovery would scan it, and written to by nobody: what verifies is
- * "written", what lies below the highest promise is "durable". Any thread; one at a time by refresh_mutex. */
+ * While a writer has the log, its live page names the durable and the written LSN (believed only
+ * when log id and epoch are those of the control file); without such a page the promise of the
+ * control file is the limit. Without a writer, the log is scanned as recovery would scan it, and
+ * written to by nobody: what verifies is "written", what lies below the highest promise is
+ * "durable". Any thread; one at a time by refresh_mutex. */
 #include "api/log.h"
 #include "port/clock.h"
 
@@ -26,7 +28,8 @@ static const struct weir__control *newest(const struct weir__control_found *foun
     return &found->copy[found->newest];
 }
 
-/* Takes over what the control file says. Another epoch is another log behind its start: what was known of the old one does not hold. */
+/* Takes over what the control file says. Another epoch is another log behind its start: what was
+ * known of the old one does not hold. */
 static void control_take(struct weir_log *log, const struct weir__control *control)
 {
     if (control->epoch.epoch != log->seen.epoch.epoch) {
@@ -82,7 +85,8 @@ static void scan_take(struct weir_log *log, const struct weir__scan_result *scan
     log->seen_limit[WEIR_APPENDED] = end;
 }
 
-/* Without a writer the end is found by looking: as often as a writer came and went since. -EAGAIN: one came meanwhile. */
+/* Without a writer the end is found by looking: as often as a writer came and went since. -EAGAIN:
+ * one came meanwhile. */
 static int look_idle(struct weir_log *log, struct weir__fault *fault)
 {
     struct weir__control_found found;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Searching long runs of bytes: recovery asks of whole segments whether they are zero. Pure, any thread. */
+ * Searching long runs of bytes: recovery asks of whole segments whether they are zero. Pure, any
+ * thread. */
 #include "base/bytes.h"
 
 #define BYTES_STEP ((size_t)64)

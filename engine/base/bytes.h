@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Little-endian reads and writes of unaligned bytes: the only way in which the engine touches what stands on disk. */
+ * Little-endian reads and writes of unaligned bytes: the only way in which the engine touches what
+ * stands on disk. */
 #ifndef WEIR_BASE_BYTES_H
 #define WEIR_BASE_BYTES_H
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The end of a process that found one of our own mistakes. Uses only what is safe in any state: no allocation, no
- * buffered output, no lock. */
+ * The end of a process that found one of our own mistakes. Uses only what is safe in any state: no
+ * allocation, no buffered output, no lock. */
 #include "base/check.h"
 
 #include <stdlib.h>
@@ -40,7 +40,8 @@ _Noreturn void weir__check_failed(const char *condition, const char *file, int l
     check_append(&message, ":");
     check_append(&message, digits + first);
     check_append(&message, "\n");
-    /* One call, so that lines of several threads do not mix. If it fails there is nobody left to tell. */
+    /* One call, so that lines of several threads do not mix. If it fails there is nobody left to
+     * tell. */
     const ssize_t ignored = write(STDERR_FILENO, message.text, message.len);
     (void)ignored;
     abort();

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Assertions on our own mistakes. Never on input, on bytes read back, or on what the system returns.
+ * Assertions on our own mistakes. Never on input, on bytes read back, or on what the system
+ * returns.
  *
- * weir__check: always compiled in, cheap. weir__debug: only with WEIR_DEBUG. A failed one writes its condition and
- * place to descriptor 2 with write(2) and aborts: going on would risk acknowledged data. */
+ * weir__check: always compiled in, cheap. weir__debug: only with WEIR_DEBUG. A failed one writes
+ * its condition and place to descriptor 2 with write(2) and aborts: going on would risk
+ * acknowledged data. */
 #ifndef WEIR_BASE_CHECK_H
 #define WEIR_BASE_CHECK_H
 

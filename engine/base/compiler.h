@@ -3,8 +3,8 @@
 #ifndef WEIR_BASE_COMPILER_H
 #define WEIR_BASE_COMPILER_H
 
-/* x86-64 and most AArch64 cores share lines of 64 bytes; adjacent-line prefetch makes 128 the distance at which two
- * writers stop disturbing each other. */
+/* x86-64 and most AArch64 cores share lines of 64 bytes; adjacent-line prefetch makes 128 the
+ * distance at which two writers stop disturbing each other. */
 #define WEIR__LINE 128
 
 #define WEIR__LIKELY(x) __builtin_expect(!!(x), 1)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * CRC32C in three forms: tables (any processor), the SSE4.2 instruction, the ARMv8 instruction.
  *
- * The first call looks at the processor and stores the form to use. Several threads may do that at once and store the
- * same. All forms work on the raw remainder; the inversion before and after is done once, in weir__crc32c. */
+ * The first call looks at the processor and stores the form to use. Several threads may do that at
+ * once and store the same. All forms work on the raw remainder; the inversion before and after is
+ * done once, in weir__crc32c. */
 #include "base/crc32c.h"
 
 #include "base/atomic.h"
@@ -39,17 +40,19 @@ uint32_t weir__crc32c_portable(uint32_t crc, const void *data, size_t len)
 }
 
 #if defined(__x86_64__)
-/* The instruction takes three cycles but can start every cycle, so three streams run side by side over one block each.
- * Joining them means moving a remainder over n more bytes, that is multiplying it by x^(8n) modulo the polynomial. A
- * carry-less product with x^(8n-33) and one more crc32q, which multiplies by x^32 and reduces, do that; the missing x is
- * the bit by which the product of two reflected words is off. */
+/* The instruction takes three cycles but can start every cycle, so three streams run side by side
+ * over one block each. Joining them means moving a remainder over n more bytes, that is multiplying
+ * it by x^(8n) modulo the polynomial. A carry-less product with x^(8n-33) and one more crc32q,
+ * which multiplies by x^32 and reduces, do that; the missing x is the bit by which the product of
+ * two reflected words is off. */
 struct crc32c_block {
     size_t bytes; /* of one stream; a multiple of 8 */
     uint32_t shift_one;
     uint32_t shift_two;
 };
 
-/* x^(8n-33), reflected, for n = one block and two. Long blocks fit three times into 4 KiB, short ones into 1 KiB. */
+/* x^(8n-33), reflected, for n = one block and two. Long blocks fit three times into 4 KiB, short
+ * ones into 1 KiB. */
 static const struct crc32c_block crc32c_long = {1360, 0x3f70cc6f, 0x5aa1f3cf};
 static const struct crc32c_block crc32c_short = {336, 0xa60ce07b, 0xcec3662e};
 
@@ -106,8 +109,8 @@ crc32c_sse42_three(uint32_t crc, const unsigned char *at, size_t len)
     return (uint32_t)crc32c_rest(wide, at, len);
 }
 #elif defined(__aarch64__) && defined(__linux__)
-/* Assembly instead of arm_acle.h, whose functions some compilers hide unless the whole file is built for the extension.
- * Bit 7 of AT_HWCAP is the kernel's word for CRC32. */
+/* Assembly instead of arm_acle.h, whose functions some compilers hide unless the whole file is
+ * built for the extension. Bit 7 of AT_HWCAP is the kernel's word for CRC32. */
 #define CRC32C_HWCAP (1UL << 7)
 
 static uint32_t crc32c_armv8(uint32_t crc, const unsigned char *at, size_t len)
@@ -139,8 +142,9 @@ static crc32c_form *crc32c_choose(void)
     return crc32c_tables;
 }
 
-/* crc32c_chosen: the form in use, NULL until the first call. Relaxed on both sides: it publishes nothing but itself, the
- * code that it points to is always there, and every thread that stores computes the same value. */
+/* crc32c_chosen: the form in use, NULL until the first call. Relaxed on both sides: it publishes
+ * nothing but itself, the code that it points to is always there, and every thread that stores
+ * computes the same value. */
 static WEIR__ATOMIC(crc32c_form *) crc32c_chosen;
 
 static crc32c_form *crc32c_get(void)

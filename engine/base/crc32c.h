@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * CRC32C (Castagnoli), the checksum of everything on disk.
  *
- * weir__crc32c(0, p, n) is the value that RFC 3720 gives ("123456789" -> 0xE3069283). Feeding a result back as `crc`
- * continues over the next bytes: crc32c(crc32c(0, a), b) == crc32c(0, ab). The fastest form that the processor has is
- * chosen once, at the first use; all forms give the same values. */
+ * weir__crc32c(0, p, n) is the value that RFC 3720 gives ("123456789" -> 0xE3069283). Feeding a
+ * result back as `crc` continues over the next bytes: crc32c(crc32c(0, a), b) == crc32c(0, ab). The
+ * fastest form that the processor has is chosen once, at the first use; all forms give the same
+ * values. */
 #ifndef WEIR_BASE_CRC32C_H
 #define WEIR_BASE_CRC32C_H
 

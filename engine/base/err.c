@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Names and texts of codes, and the detail that travels beside one. Texts are static; any thread. */
+ * Names and texts of codes, and the detail that travels beside one. Texts are static; any thread.
+ */
 #include "base/err.h"
 
 #include <errno.h>
@@ -8,7 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* libc's own strings where it has static ones for all codes (glibc 2.32); elsewhere those that the engine meets. */
+/* libc's own strings where it has static ones for all codes (glibc 2.32); elsewhere those that the
+ * engine meets. */
 #if defined(__GLIBC__) && defined(__GLIBC_PREREQ)
 #if __GLIBC_PREREQ(2, 32)
 #define ERR_LIBC_HAS_STRINGS 1

@@ -8,8 +8,8 @@
 #include <stdint.h>
 #include <weir/codes.h>
 
-/* Filled by the floor that knows; code is 0 while nothing failed. Offset and LSN are UINT64_MAX when they say
- * nothing. */
+/* Filled by the floor that knows; code is 0 while nothing failed. Offset and LSN are UINT64_MAX
+ * when they say nothing. */
 struct weir__fault {
     int code;
     uint64_t offset;
@@ -20,8 +20,8 @@ struct weir__fault {
 
 #define WEIR__FAULT_NONE ((struct weir__fault){.code = 0, .offset = UINT64_MAX, .lsn = UINT64_MAX})
 
-/* Records a fault and returns its code, so that `return weir__fault_set(...)` reads well. fault may be NULL. A fault
- * that already holds a code is kept: the first cause wins. */
+/* Records a fault and returns its code, so that `return weir__fault_set(...)` reads well. fault may
+ * be NULL. A fault that already holds a code is kept: the first cause wins. */
 int weir__fault_set(struct weir__fault *fault,
                     int code,
                     const char *file,

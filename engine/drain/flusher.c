@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The flusher's loop: taking, acknowledging, retiring, sleeping. How bytes get to the device is submit.c.
+ * The flusher's loop: taking, acknowledging, retiring, sleeping. How bytes get to the device is
+ * submit.c.
  *
- * Happy path: take -> header and padding -> submit -> written -> durable -> acknowledge in order -> retained for readers -> given back. */
+ * Happy path: take -> header and padding -> submit -> written -> durable -> acknowledge in order ->
+ * retained for readers -> given back. */
 #include "drain/flusher.h"
 
 #include "base/check.h"
@@ -53,9 +55,10 @@ void weir__flusher_fail(struct weir__flusher *flusher,
     flusher->config.failed(flusher->config.ctx, &fault);
 }
 
-/* ---- taking --------------------------------------------------------------------------------------------------- */
+/* ---- taking ---------------------------------------------------------------------------------- */
 
-/* Writes the header and the zeros behind the frames: from here on the bytes of the batch do not change. */
+/* Writes the header and the zeros behind the frames: from here on the bytes of the batch do not
+ * change. */
 static void batch_finish(struct weir__flusher *flusher,
                          struct weir__slot *slot,
                          const struct weir__pending *pending)
@@ -96,7 +99,8 @@ static void batch_finish(struct weir__flusher *flusher,
     }
 }
 
-/* Batches become visible to readers in order, so that a cursor finds no hole: a straggler holds up those behind it. */
+/* Batches become visible to readers in order, so that a cursor finds no hole: a straggler holds up
+ * those behind it. */
 static void show_in_order(struct weir__flusher *flusher)
 {
     for (;;) {
@@ -150,9 +154,10 @@ static bool take_complete(struct weir__flusher *flusher)
     return did;
 }
 
-/* ---- acknowledging and retiring -------------------------------------------------------------------------------- */
+/* ---- acknowledging and retiring -------------------------------------------------------------- */
 
-/* The last batch of a segment was acknowledged: nothing will be written to it again, and recovery may start behind it. */
+/* The last batch of a segment was acknowledged: nothing will be written to it again, and recovery
+ * may start behind it. */
 static void segment_left(struct weir__flusher *flusher, const struct weir__pending *next)
 {
     struct weir__keeper *keeper = flusher->config.keeper;
@@ -275,7 +280,7 @@ static bool retire(struct weir__flusher *flusher)
     return did;
 }
 
-/* ---- the loop ------------------------------------------------------------------------------------------------- */
+/* ---- the loop -------------------------------------------------------------------------------- */
 
 static bool may_seal(const struct weir__flusher *flusher)
 {
@@ -293,7 +298,8 @@ static bool may_sleep(struct weir__flusher *flusher, uint32_t how)
                                     how == 1 && may_seal(flusher))) {
         return false;
     }
-    /* A reader that let go before we announced it woke nobody; the announcement acquired what it did. */
+    /* A reader that let go before we announced it woke nobody; the announcement acquired what it
+     * did. */
     for (uint32_t i = 0; i < flusher->hidden_count; i++) {
         if (weir__stage_unpinned(stage, flusher->hidden[i])) {
             weir__stage_awake(stage);
@@ -387,8 +393,9 @@ static void *flusher_main(void *arg)
         run_until_drained(flusher);
         weir__stage_leave(flusher->config.stage);
     }
-    /* A producer that saw us asleep on the ring may still be about to wake it: the ring lives until nobody can be inside a call any more. It is
-     * closed by the thread that opened it, as the kernel wants. */
+    /* A producer that saw us asleep on the ring may still be about to wake it: the ring lives until
+     * nobody can be inside a call any more. It is closed by the thread that opened it, as the
+     * kernel wants. */
     while (weir__load(&flusher->joining, acquire) == 0) {
         weir__futex_wait(&flusher->joining, 0, WEIR__NEVER);
     }
@@ -396,7 +403,7 @@ static void *flusher_main(void *arg)
     return NULL;
 }
 
-/* ---- starting and joining -------------------------------------------------------------------------------------- */
+/* ---- starting and joining -------------------------------------------------------------------- */
 
 static uint64_t pending_count(uint32_t slot_count)
 {

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The flusher: the one thread that takes complete batches, makes them durable, and acknowledges them in LSN order.
+ * The flusher: the one thread that takes complete batches, makes them durable, and acknowledges
+ * them in LSN order.
  *
- * Each turn: collect completions, acknowledge (waking the waiters of those batches and no others), give slots back, take what is complete, seal the open slot if nothing
- * is under way, submit, and sleep if there was nothing to do. The first write or sync error ends it: nothing is acknowledged after that. */
+ * Each turn: collect completions, acknowledge (waking the waiters of those batches and no others),
+ * give slots back, take what is complete, seal the open slot if nothing is under way, submit, and
+ * sleep if there was nothing to do. The first write or sync error ends it: nothing is acknowledged
+ * after that. */
 #ifndef WEIR_DRAIN_FLUSHER_H
 #define WEIR_DRAIN_FLUSHER_H
 
@@ -36,8 +39,8 @@ struct weir__flusher_config {
     struct weir__epoch epoch;
     struct weir__position start;     /* what the first batch continues */
     const struct weir__ready *first; /* the segment it goes to */
-    const uint8_t *
-        first_header; /* its header block, aligned, as it stands on disk: rewritten once to try the way out */
+    const uint8_t *first_header; /* its header block, aligned, as it stands on disk: rewritten once
+                                    to try the way out */
     /* The first write or sync error. Flusher thread, once. */
     void (*failed)(void *ctx, const struct weir__fault *fault);
     void *ctx;
@@ -89,16 +92,17 @@ struct weir__flusher {
     pthread_t thread;
     bool started;
 
-    /* Result of the start, for the opener: 0 not yet, 1 ready, 2 refused. Release by the flusher, acquire by the opener. */
+    /* Result of the start, for the opener: 0 not yet, 1 ready, 2 refused. Release by the flusher,
+     * acquire by the opener. */
     WEIR__ATOMIC(uint32_t) ready;
     /* Set by the joiner, when nobody can be inside a call any more. Release / acquire. */
     WEIR__ATOMIC(uint32_t) joining;
     int start_code;
     struct weir__fault start_fault;
     struct weir__queue_info queue_info;
-    bool ring; /* a queue is open */
-    bool
-        multi_dsync; /* `auto`, several pending: RWF_DSYNC writes (device with FUA) instead of a covering sync */
+    bool ring;        /* a queue is open */
+    bool multi_dsync; /* `auto`, several pending: RWF_DSYNC writes (device with FUA) instead of a
+                         covering sync */
     uint64_t sync_ns;
     char io_reason[400];
 
@@ -115,8 +119,8 @@ struct weir__flusher {
     uint32_t inflight_covering;
     struct weir__flight *flights;
     uint32_t flight_count;
-    uint32_t *
-        retained; /* acknowledged slots still open to readers, oldest first: a ring of slot_count + 1 */
+    uint32_t *retained; /* acknowledged slots still open to readers, oldest first: a ring of
+                           slot_count + 1 */
     uint32_t retained_head, retained_tail;
     uint32_t *hidden; /* closed to readers, one still copying */
     uint32_t hidden_count;
@@ -128,7 +132,8 @@ struct weir__flusher {
     struct weir__flusher_counters counters;
 };
 
-/* Starts the thread and waits until it has opened its ring and made one durable write. 0; or why the demanded way is refused. */
+/* Starts the thread and waits until it has opened its ring and made one durable write. 0; or why
+ * the demanded way is refused. */
 int weir__flusher_start(struct weir__flusher *flusher,
                         const struct weir__flusher_config *config,
                         struct weir__fault *fault);
@@ -138,7 +143,7 @@ void weir__flusher_join(struct weir__flusher *flusher);
 void weir__flusher_wake(struct weir__flusher *flusher);
 uint64_t weir__flusher_memory(uint32_t slot_count, uint32_t max_inflight);
 
-/* ---- between flusher.c and submit.c --------------------------------------------------------------------------- */
+/* ---- between flusher.c and submit.c ---------------------------------------------------------- */
 
 struct weir__pending *weir__flusher_pending(struct weir__flusher *flusher, uint64_t seq);
 void weir__flusher_fail(struct weir__flusher *flusher,

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Four ways to durability, and the rules of each.
  *
- *   sync      pwritev2(RWF_DSYNC) by this thread. WEIR_IO_POSIX always; WEIR_IO_AUTO when one batch is pending and nothing is under way.
- *   chain     WRITE linked to FSYNC(DATASYNC) on the ring. WEIR_IO_CHAIN.
- *   dsync     one WRITE with RWF_DSYNC on the ring. WEIR_IO_DSYNC; WEIR_IO_AUTO with several pending on a device with FUA.
- *   covering  free writes on the ring, and one sync submitted after they came back that covers them all. WEIR_IO_AUTO with several pending.
+ *   sync      pwritev2(RWF_DSYNC) by this thread. WEIR_IO_POSIX always; WEIR_IO_AUTO when one batch
+ * is pending and nothing is under way. chain     WRITE linked to FSYNC(DATASYNC) on the ring.
+ * WEIR_IO_CHAIN. dsync     one WRITE with RWF_DSYNC on the ring. WEIR_IO_DSYNC; WEIR_IO_AUTO with
+ * several pending on a device with FUA. covering  free writes on the ring, and one sync submitted
+ * after they came back that covers them all. WEIR_IO_AUTO with several pending.
  *
- * A batch is durable when its writes came back in full and a sync of its file that was submitted after that (or linked behind it, or its own DSYNC) came back 0.
- * A short write is a positive result and cancels what is linked behind it: the remainder goes out again from the last whole block with a new sync. A failed sync is
- * final. Flusher thread only. */
+ * A batch is durable when its writes came back in full and a sync of its file that was submitted
+ * after that (or linked behind it, or its own DSYNC) came back 0. A short write is a positive
+ * result and cancels what is linked behind it: the remainder goes out again from the last whole
+ * block with a new sync. A failed sync is final. Flusher thread only. */
 #include "base/check.h"
 #include "drain/flusher.h"
 #include "port/clock.h"
@@ -24,7 +26,7 @@ static struct weir__io *flusher_io(struct weir__flusher *flusher)
     return flusher->config.dir->io;
 }
 
-/* ---- runs: batches that go out in one write ------------------------------------------------------------------- */
+/* ---- runs: batches that go out in one write -------------------------------------------------- */
 
 struct run {
     uint64_t first_seq;
@@ -37,7 +39,8 @@ struct run {
     unsigned count;
 };
 
-/* The first run of taken batches at or after *seq: contiguous in sequence and in one segment. False: none. */
+/* The first run of taken batches at or after *seq: contiguous in sequence and in one segment.
+ * False: none. */
 static bool
 run_find(struct weir__flusher *flusher, uint64_t *seq, size_t bytes_max, struct run *run)
 {
@@ -101,7 +104,8 @@ static void flight_fail(struct weir__flusher *flusher,
     weir__flusher_fail(flusher, code, what, first->segment_number, flight->offset, first->lsn);
 }
 
-/* Drops what was written from the front of an iovec list: whole blocks only, because a block must go out in one piece. */
+/* Drops what was written from the front of an iovec list: whole blocks only, because a block must
+ * go out in one piece. */
 static void iov_advance(struct iovec *iov,
                         unsigned *count,
                         uint64_t *offset,
@@ -126,7 +130,7 @@ static void iov_advance(struct iovec *iov,
     }
 }
 
-/* ---- sync: this thread writes --------------------------------------------------------------------------------- */
+/* ---- sync: this thread writes ---------------------------------------------------------------- */
 
 static void write_here(struct weir__flusher *flusher, struct run *run)
 {
@@ -168,7 +172,7 @@ static void write_here(struct weir__flusher *flusher, struct run *run)
     run_state(flusher, run->first_seq, run->last_seq, WEIR__BATCH_DURABLE, true);
 }
 
-/* ---- the ring ------------------------------------------------------------------------------------------------- */
+/* ---- the ring -------------------------------------------------------------------------------- */
 
 static struct weir__flight *flight_new(struct weir__flusher *flusher)
 {
@@ -257,7 +261,8 @@ static void fly(struct weir__flusher *flusher, struct run *run, bool chained, bo
     flight_push(flusher, flight);
 }
 
-/* One sync for everything that was written, and has come back, to the segment of the lowest such batch. One at a time: the next one then covers more. */
+/* One sync for everything that was written, and has come back, to the segment of the lowest such
+ * batch. One at a time: the next one then covers more. */
 static bool cover(struct weir__flusher *flusher)
 {
     struct weir__flight *flight = NULL;
@@ -409,7 +414,8 @@ bool weir__submit_reap(struct weir__flusher *flusher, bool wait)
                            pending->segment_number,
                            UINT64_MAX,
                            pending->lsn);
-        /* What is under way cannot be known any more; the kernel may still read the slots, which are left alone for good. */
+        /* What is under way cannot be known any more; the kernel may still read the slots, which
+         * are left alone for good. */
         flusher->inflight = 0;
         flusher->config.stage->keep_buffers = true;
         return true;
@@ -420,7 +426,7 @@ bool weir__submit_reap(struct weir__flusher *flusher, bool wait)
     return count > 0;
 }
 
-/* ---- choosing -------------------------------------------------------------------------------------------------- */
+/* ---- choosing -------------------------------------------------------------------------------- */
 
 /* A part of the slots' memory, so that producers have free ones while it is under way. */
 static size_t run_bytes_max(const struct weir__flusher *flusher, bool ring)
@@ -460,7 +466,7 @@ bool weir__submit_taken(struct weir__flusher *flusher)
     return did;
 }
 
-/* ---- opening --------------------------------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 static int open_queue(struct weir__flusher *flusher)
 {
@@ -468,7 +474,8 @@ static int open_queue(struct weir__flusher *flusher)
     struct iovec buffers[WEIR__SLOTS_MAX + 1];
     unsigned count = 0;
 
-    /* One range for the ordinary slots, one per oversize slot: memory is registered in ranges of at most 1 GiB. */
+    /* One range for the ordinary slots, one per oversize slot: memory is registered in ranges of at
+     * most 1 GiB. */
     for (size_t done = 0; done < stage->buffers_bytes;) {
         size_t bytes =
             (size_t)weir__min_u64(stage->buffers_bytes - done, (uint64_t)stage->config.slot_bytes);
@@ -491,7 +498,8 @@ static int open_queue(struct weir__flusher *flusher)
                                                 &flusher->queue_info);
 }
 
-/* Rewrites the first segment's header, byte for byte, the way the first batch will go: a refusal shows here, before any record depends on it. */
+/* Rewrites the first segment's header, byte for byte, the way the first batch will go: a refusal
+ * shows here, before any record depends on it. */
 static int try_way(struct weir__flusher *flusher, bool by_ring)
 {
     struct weir__io *io = flusher_io(flusher);

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Batches: the header, the question whether it continues a position, and the check of what stands behind it
- * (FORMAT.md section 5).
+ * Batches: the header, the question whether it continues a position, and the check of what stands
+ * behind it (FORMAT.md section 5).
  *
- * Reading goes in two steps. weir__batch_judge looks at 96 bytes and says what they are: nothing, bytes of another
- * use, a batch of another epoch, a damaged one, one that hangs on nothing, or the batch that is due. Only the last one
- * is worth reading on: its frames and padding go through weir__batch_check_feed in pieces of any size.
+ * Reading goes in two steps. weir__batch_judge looks at 96 bytes and says what they are: nothing,
+ * bytes of another use, a batch of another epoch, a damaged one, one that hangs on nothing, or the
+ * batch that is due. Only the last one is worth reading on: its frames and padding go through
+ * weir__batch_check_feed in pieces of any size.
  *
- * Arbitrary bytes are legal input everywhere. Sums of positions cannot wrap: decode refuses positions above 2^63
- * before anything is added to them, and what is added is at most a u32 and a block. Pure functions: any thread. */
+ * Arbitrary bytes are legal input everywhere. Sums of positions cannot wrap: decode refuses
+ * positions above 2^63 before anything is added to them, and what is added is at most a u32 and a
+ * block. Pure functions: any thread. */
 #include "format/batch.h"
 
 #include "base/bytes.h"
@@ -191,8 +193,9 @@ batch_place_fault(const struct weir__batch *batch, weir_lsn segment_end, uint32_
     return NULL;
 }
 
-/* Is the batch of an epoch that may stand here? NULL if so. First rule 4: the control file knows the newest epoch, and
- * from where on nothing older counts. Then rule 3: epochs do not go back along the log, and one number is one history. */
+/* Is the batch of an epoch that may stand here? NULL if so. First rule 4: the control file knows
+ * the newest epoch, and from where on nothing older counts. Then rule 3: epochs do not go back
+ * along the log, and one number is one history. */
 static const char *batch_epoch_fault(const struct weir__batch *batch,
                                      const struct weir__position *position,
                                      const struct weir__epoch *newest)
@@ -217,7 +220,8 @@ static const char *batch_epoch_fault(const struct weir__batch *batch,
     return NULL;
 }
 
-/* Rules 2 and 3 as far as they tie the batch to the position; the epoch may stand here. NULL when they hold. */
+/* Rules 2 and 3 as far as they tie the batch to the position; the epoch may stand here. NULL when
+ * they hold. */
 static const char *batch_link_fault(const struct weir__batch *batch,
                                     const struct weir__position *position)
 {
@@ -278,8 +282,8 @@ enum weir__batch_verdict weir__batch_judge(const uint8_t in[WEIR__BATCH_HEADER_B
 
 /* ---- what stands behind the header ---- */
 
-/* The order in which a batch passes: HEADER, PAYLOAD, FRAME_PADDING for each frame, PADDING to the end. REFUSED is
- * final. */
+/* The order in which a batch passes: HEADER, PAYLOAD, FRAME_PADDING for each frame, PADDING to the
+ * end. REFUSED is final. */
 enum batch_check_state {
     BATCH_CHECK_HEADER,
     BATCH_CHECK_PAYLOAD,
@@ -377,8 +381,9 @@ int weir__batch_check_feed(struct weir__batch_check *check, const void *data, si
     uint64_t left = bytes;
     int status = 0;
 
-    /* Each turn takes what the state can use, at most what is left, and moves on when the state has all it needs. The
-     * loop ends: a turn takes a byte, or leaves a state whose need is already met, and every frame needs a header. */
+    /* Each turn takes what the state can use, at most what is left, and moves on when the state has
+     * all it needs. The loop ends: a turn takes a byte, or leaves a state whose need is already
+     * met, and every frame needs a header. */
     while (status == 0) {
         uint64_t take = 0;
         switch (check->state) {

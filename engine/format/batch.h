@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A batch as it stands on disk, and the chain that binds batches: FORMAT.md section 5. Bytes only. */
+ * A batch as it stands on disk, and the chain that binds batches: FORMAT.md section 5. Bytes only.
+ */
 #ifndef WEIR_FORMAT_BATCH_H
 #define WEIR_FORMAT_BATCH_H
 
@@ -55,22 +56,26 @@ struct weir__position weir__position_after(const struct weir__batch *batch, uint
 void weir__batch_encode(const struct weir__batch *batch, uint8_t out[WEIR__BATCH_HEADER_BYTES]);
 
 enum weir__batch_verdict {
-    WEIR__BATCH_OK,   /* rules 2 to 5: continues the position */
-    WEIR__BATCH_ZERO, /* all 96 bytes are zero */
-    WEIR__BATCH_NOT_OURS, /* no header of this log at this LSN: magic, log id or LSN differ (bytes of an earlier use) */
-    WEIR__BATCH_STALE, /* a sound header of this LSN, of an epoch that is not the one due here */
-    WEIR__BATCH_DAMAGED, /* begins like a header of this log and LSN, but checksum or fields do not hold */
-    WEIR__BATCH_UNCHAINED, /* sound and of the due epoch, but does not continue the position (chain, prev_end) */
+    WEIR__BATCH_OK,       /* rules 2 to 5: continues the position */
+    WEIR__BATCH_ZERO,     /* all 96 bytes are zero */
+    WEIR__BATCH_NOT_OURS, /* no header of this log at this LSN: magic, log id or LSN differ (bytes
+                             of an earlier use) */
+    WEIR__BATCH_STALE,    /* a sound header of this LSN, of an epoch that is not the one due here */
+    WEIR__BATCH_DAMAGED,  /* begins like a header of this log and LSN, but checksum or fields do not
+                             hold */
+    WEIR__BATCH_UNCHAINED, /* sound and of the due epoch, but does not continue the position (chain,
+                              prev_end) */
 };
 
-/* Reads the fields and checks magic, CRC and the field rules that need no context (5, without the segment's end).
- * False: not a sound header; *batch_out then holds what the bytes say, for reports only. */
+/* Reads the fields and checks magic, CRC and the field rules that need no context (5, without the
+ * segment's end). False: not a sound header; *batch_out then holds what the bytes say, for reports
+ * only. */
 bool weir__batch_decode(const uint8_t in[WEIR__BATCH_HEADER_BYTES], struct weir__batch *batch_out);
 
-/* Rules 2-5 for a header found at `lsn`, whose segment ends at segment_end. That `lsn` is one of the two places of rule
- * 1 is the caller's to see to. A batch of an epoch above newest->epoch is STALE too: look at batch_out->epoch before
- * overwriting it, since it says that the control file is older than the log. why_out (may be NULL) gets a static
- * phrase. */
+/* Rules 2-5 for a header found at `lsn`, whose segment ends at segment_end. That `lsn` is one of
+ * the two places of rule 1 is the caller's to see to. A batch of an epoch above newest->epoch is
+ * STALE too: look at batch_out->epoch before overwriting it, since it says that the control file is
+ * older than the log. why_out (may be NULL) gets a static phrase. */
 enum weir__batch_verdict weir__batch_judge(const uint8_t in[WEIR__BATCH_HEADER_BYTES],
                                            weir_lsn lsn,
                                            weir_lsn segment_end,
@@ -81,10 +86,11 @@ enum weir__batch_verdict weir__batch_judge(const uint8_t in[WEIR__BATCH_HEADER_B
                                            struct weir__batch *batch_out,
                                            const char **why_out);
 
-/* Rules 6 and 7, fed with the bytes behind the header in pieces of any size, up to the end of the batch's last block
- * (of a GAP batch: of its only block, not up to gap_end). Constant memory. frame_seen (may be NULL; set it and ctx
- * after begin) is called for each frame, skips too, once its payload and padding have verified. A frame that was seen
- * is not yet to be believed: the batch may still be refused. */
+/* Rules 6 and 7, fed with the bytes behind the header in pieces of any size, up to the end of the
+ * batch's last block (of a GAP batch: of its only block, not up to gap_end). Constant memory.
+ * frame_seen (may be NULL; set it and ctx after begin) is called for each frame, skips too, once
+ * its payload and padding have verified. A frame that was seen is not yet to be believed: the batch
+ * may still be refused. */
 struct weir__batch_check {
     struct weir__batch batch;
     uint32_t salt;

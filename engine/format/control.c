@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Copies of the control file, and the live page (FORMAT.md sections 3 and 7).
  *
- * A copy is read in this order: magic, checksum, version, features, fields. Which of two good copies counts is asked on
- * a higher floor. The live page has no checksum, because it changes while it is read: it is a hint, and its reader
- * verifies whatever it leads to.
+ * A copy is read in this order: magic, checksum, version, features, fields. Which of two good
+ * copies counts is asked on a higher floor. The live page has no checksum, because it changes while
+ * it is read: it is a hint, and its reader verifies whatever it leads to.
  *
  * Pure functions of their arguments: any thread, no state. */
 #include "format/control.h"
@@ -115,7 +115,8 @@ static const char *control_fault(const struct weir__control *control)
     }
     if (control->epoch.lsn > WEIR__LSN_MAX || control->promise > WEIR__LSN_MAX ||
         checkpoint->lsn > WEIR__LSN_MAX) {
-        return "control position beyond the largest LSN"; /* the other ones are bounded by these, below */
+        return "control position beyond the largest LSN"; /* the other ones are bounded by these,
+                                                             below */
     }
     if (control->first_lsn > control->oldest_lsn || control->oldest_lsn > control->promise) {
         return "control oldest LSN";

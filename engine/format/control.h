@@ -32,8 +32,9 @@ struct weir__control {
 
 void weir__control_encode(const struct weir__control *control,
                           uint8_t out[WEIR__CONTROL_USED_BYTES]);
-/* 0; WEIR_EFORMAT: sound but of another version or with unknown features; WEIR_ECORRUPT: not sound (CRC, or fields that
- * contradict each other: block not a power of two in 512..65536, positions beyond 2^63, oldest above promise...). */
+/* 0; WEIR_EFORMAT: sound but of another version or with unknown features; WEIR_ECORRUPT: not sound
+ * (CRC, or fields that contradict each other: block not a power of two in 512..65536, positions
+ * beyond 2^63, oldest above promise...). */
 int weir__control_decode(const uint8_t in[WEIR__CONTROL_USED_BYTES],
                          struct weir__control *control_out,
                          const char **why_out);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Frame headers: 24 bytes in front of every payload (FORMAT.md section 6).
  *
- * The checksum over a header starts from the epoch's salt and from the frame's own LSN, so a header that was written
- * elsewhere, at another time or by another copy of the log does not verify here. Nothing of a header is believed
- * before its checksum held; only then is its length compared with the room that is left.
+ * The checksum over a header starts from the epoch's salt and from the frame's own LSN, so a header
+ * that was written elsewhere, at another time or by another copy of the log does not verify here.
+ * Nothing of a header is believed before its checksum held; only then is its length compared with
+ * the room that is left.
  *
  * Pure functions of their arguments: any thread, no state. */
 #include "format/frame.h"

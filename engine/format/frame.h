@@ -37,9 +37,9 @@ void weir__frame_encode(const struct weir__frame *frame,
                         weir_lsn lsn,
                         uint8_t out[WEIR__FRAME_HEADER_BYTES]);
 
-/* Checks and reads a header; `room` is what is left of the batch's frames from this header on. 0, or WEIR_ECORRUPT with
- * *why_out (may be NULL) a static phrase: "frame checksum", "frame length", "frame type", "frame flags". The payload is
- * not looked at. */
+/* Checks and reads a header; `room` is what is left of the batch's frames from this header on. 0,
+ * or WEIR_ECORRUPT with *why_out (may be NULL) a static phrase: "frame checksum", "frame length",
+ * "frame type", "frame flags". The payload is not looked at. */
 int weir__frame_decode(const uint8_t *in,
                        uint64_t room,
                        uint32_t salt,

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Segment headers and segment names (FORMAT.md sections 1 and 4).
  *
- * A header is read in this order: magic, checksum, version, features, fields. Up to the checksum a fault says that the
- * bytes are damaged or somebody else's; from then on an unknown version or feature says that another build wrote them,
- * and nothing behind the version is looked at.
+ * A header is read in this order: magic, checksum, version, features, fields. Up to the checksum a
+ * fault says that the bytes are damaged or somebody else's; from then on an unknown version or
+ * feature says that another build wrote them, and nothing behind the version is looked at.
  *
  * Pure functions of their arguments: any thread, no state. */
 #include "format/segment_header.h"
@@ -150,7 +150,8 @@ static void segment_name_put(uint64_t value, char *out)
     }
 }
 
-/* Reads 16 digits and stops at the first byte that is none, so that it never passes the end of a shorter string. */
+/* Reads 16 digits and stops at the first byte that is none, so that it never passes the end of a
+ * shorter string. */
 static bool segment_name_get(const char *in, uint64_t *value_out)
 {
     uint64_t value = 0;

@@ -34,7 +34,8 @@ struct weir__segment_header {
 /* Writes the 128 used bytes; the rest of the block is the caller's to zero. */
 void weir__segment_header_encode(const struct weir__segment_header *header,
                                  uint8_t out[WEIR__SEGMENT_HEADER_BYTES]);
-/* 0; WEIR_EFORMAT: sound, but of another version or with unknown features; WEIR_ECORRUPT: not sound. why_out may be NULL. */
+/* 0; WEIR_EFORMAT: sound, but of another version or with unknown features; WEIR_ECORRUPT: not
+ * sound. why_out may be NULL. */
 int weir__segment_header_decode(const uint8_t in[WEIR__SEGMENT_HEADER_BYTES],
                                 struct weir__segment_header *header_out,
                                 const char **why_out);

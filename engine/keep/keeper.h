@@ -56,8 +56,8 @@ struct weir__keeper_config {
     void (*failed)(void *ctx, const struct weir__fault *fault);
     /* Disk low (code != 0), or back (code == 0). Keeper thread. */
     void (*space)(void *ctx, int code, uint64_t wanted_bytes);
-    /* Lowest LSN that a pinning cursor needs, UINT64_MAX if none. The trim goes to the lower of that
-     * and target: whoever pins later, below it, is too late. Keeper thread. */
+    /* Lowest LSN that a pinning cursor needs, UINT64_MAX if none. The trim goes to the lower of
+     * that and target: whoever pins later, below it, is too late. Keeper thread. */
     weir_lsn (*pinned)(void *ctx, weir_lsn target);
     /* Once per wake-up, at least every 100 ms: the watchdog's look at the slots. Keeper thread. */
     void (*tick)(void *ctx, uint64_t now_ns);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Clocks: thin wrappers that turn timespecs into nanoseconds and saturate instead of wrapping. Any thread. Reading the
- * two clocks used here cannot fail on Linux. */
+ * Clocks: thin wrappers that turn timespecs into nanoseconds and saturate instead of wrapping. Any
+ * thread. Reading the two clocks used here cannot fail on Linux. */
 #include "port/clock.h"
 
 #include "base/num.h"

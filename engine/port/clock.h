@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Time. Order and timeouts use the monotonic clock only; the wall clock is written into headers for people to read. */
+ * Time. Order and timeouts use the monotonic clock only; the wall clock is written into headers for
+ * people to read. */
 #ifndef WEIR_PORT_CLOCK_H
 #define WEIR_PORT_CLOCK_H
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The I/O seam: everything that the engine asks of files goes through this table of functions.
  *
- * Two parts. Synchronous calls on files and directories, and a queue for writes and syncs that run while the caller goes
- * on. The system's implementation is io_posix.c (calls) with io_uring underneath the queue (uring.c); tests put their
- * own table in front of it or in its place. All return a negative errno on failure and never touch errno's meaning.
- * EINTR is never seen by a caller. Short results are: whoever writes must look at the count. */
+ * Two parts. Synchronous calls on files and directories, and a queue for writes and syncs that run
+ * while the caller goes on. The system's implementation is io_posix.c (calls) with io_uring
+ * underneath the queue (uring.c); tests put their own table in front of it or in its place. All
+ * return a negative errno on failure and never touch errno's meaning. EINTR is never seen by a
+ * caller. Short results are: whoever writes must look at the count. */
 #ifndef WEIR_PORT_IO_H
 #define WEIR_PORT_IO_H
 
@@ -37,16 +38,16 @@ struct weir__file_info {
 
 /* Static facts of a directory's file system and device, as far as they can be learnt. */
 struct weir__fs_facts {
-    char fs_name[24];     /* "ext4", "xfs", "tmpfs", "0x...." */
-    char device_name[32]; /* "vda", "" if unknown */
-    bool direct;          /* O_DIRECT accepted by a probe file */
-    uint32_t
-        direct_align; /* bytes of offset and length alignment (statx, else the logical block size, >= 512) */
-    bool copy_on_write;  /* btrfs, zfs, bcachefs, overlay...: a data write may meet ENOSPC */
-    bool network;        /* nfs, cifs, ...: locks and syncs are another's word */
-    int fua;             /* 1 device has FUA, 0 not, -1 unknown */
-    int write_cache;     /* 1 volatile write cache, 0 none, -1 unknown */
-    uint64_t free_bytes; /* available to this user */
+    char fs_name[24];      /* "ext4", "xfs", "tmpfs", "0x...." */
+    char device_name[32];  /* "vda", "" if unknown */
+    bool direct;           /* O_DIRECT accepted by a probe file */
+    uint32_t direct_align; /* bytes of offset and length alignment (statx, else the logical block
+                              size, >= 512) */
+    bool copy_on_write;    /* btrfs, zfs, bcachefs, overlay...: a data write may meet ENOSPC */
+    bool network;          /* nfs, cifs, ...: locks and syncs are another's word */
+    int fua;               /* 1 device has FUA, 0 not, -1 unknown */
+    int write_cache;       /* 1 volatile write cache, 0 none, -1 unknown */
+    uint64_t free_bytes;   /* available to this user */
 };
 
 /* One entry of a queue's submission. `data` comes back in the event. */
@@ -59,8 +60,8 @@ struct weir__op {
     unsigned iov_count;
     uint64_t offset;
     bool dsync; /* WRITE: durable when it comes back (RWF_DSYNC) */
-    bool
-        link; /* the next op of this push starts only after this one succeeded in full; else it is -ECANCELED */
+    bool link;  /* the next op of this push starts only after this one succeeded in full; else it is
+                   -ECANCELED */
     uint64_t data;
 };
 
@@ -87,8 +88,8 @@ struct weir__queue_info {
 };
 
 struct weir__io_ops {
-    /* Directories. open_dir follows no symlink at the last component. create: make it (0700) if missing, and sync its
-     * parent. */
+    /* Directories. open_dir follows no symlink at the last component. create: make it (0700) if
+     * missing, and sync its parent. */
     int (*open_dir)(struct weir__io *io, const char *path, bool create, int *dir_out);
     int (*sync_dir)(struct weir__io *io, int dir);
     /* Calls visit for every entry but . and ..; stops with visit's value if that is not 0. */
@@ -108,7 +109,8 @@ struct weir__io_ops {
 
     /* May be short: at the end of the file, or for no reason. */
     ssize_t (*read)(struct weir__io *io, int file, void *buffer, size_t bytes, uint64_t offset);
-    /* dsync: data are durable when it returns (pwritev2(RWF_DSYNC), or a write and a sync where that is refused). */
+    /* dsync: data are durable when it returns (pwritev2(RWF_DSYNC), or a write and a sync where
+     * that is refused). */
     ssize_t (*write)(struct weir__io *io,
                      int file,
                      const struct iovec *iov,
@@ -117,10 +119,12 @@ struct weir__io_ops {
                      bool dsync);
     int (*sync)(struct weir__io *io, int file); /* fdatasync */
 
-    /* Takes an exclusive lock of the open file description; -EBUSY if another one holds it. Children inherit it, and it
-     * lasts until the last reference is gone, a ring's registration included. */
+    /* Takes an exclusive lock of the open file description; -EBUSY if another one holds it.
+     * Children inherit it, and it lasts until the last reference is gone, a ring's registration
+     * included. */
     int (*lock)(struct weir__io *io, int file);
-    /* Gives it up for everybody who shares the description, forked children too. May be NULL: closing does it. */
+    /* Gives it up for everybody who shares the description, forked children too. May be NULL:
+     * closing does it. */
     int (*unlock)(struct weir__io *io, int file);
     /* True if somebody else's exclusive lock stands on the file. */
     int (*lock_held)(struct weir__io *io, int file, bool *held_out);
@@ -133,13 +137,14 @@ struct weir__io_ops {
                       struct weir__queue_info *info_out);
     /* Waits for everything in flight, then frees it. */
     void (*queue_close)(struct weir__io *io, struct weir__mem *mem, struct weir__queue *queue);
-    /* Submits all count ops or none (-EAGAIN: would exceed the entries). A linked run must lie within one push. */
+    /* Submits all count ops or none (-EAGAIN: would exceed the entries). A linked run must lie
+     * within one push. */
     int (*queue_push)(struct weir__io *io,
                       struct weir__queue *queue,
                       const struct weir__op *ops,
                       unsigned count);
-    /* Collects up to max events. wait: sleeps until there is one, until queue_wake, or until deadline_ns. Returns how
-     * many (0 = woken or timed out). */
+    /* Collects up to max events. wait: sleeps until there is one, until queue_wake, or until
+     * deadline_ns. Returns how many (0 = woken or timed out). */
     int (*queue_reap)(struct weir__io *io,
                       struct weir__queue *queue,
                       struct weir__event *events,
@@ -149,8 +154,8 @@ struct weir__io_ops {
     /* Ends a waiting queue_reap, or the next one. Any thread. */
     void (*queue_wake)(struct weir__io *io, struct weir__queue *queue);
 
-    /* Maps the first bytes of a file, shared and writable: for the live page only, never for log data. -ENOSYS where an
-     * implementation has no such thing; the caller then goes without. */
+    /* Maps the first bytes of a file, shared and writable: for the live page only, never for log
+     * data. -ENOSYS where an implementation has no such thing; the caller then goes without. */
     int (*map)(struct weir__io *io, int file, size_t bytes, void **page_out);
     void (*unmap)(struct weir__io *io, void *page, size_t bytes);
 };
@@ -163,13 +168,15 @@ struct weir__io {
 /* The system: posix calls and io_uring. Stateless; one for the process. */
 struct weir__io *weir__io_system(void);
 
-/* Really sets a ring up and asks it for the opcodes that the engine needs. 0, or the errno that refused it, with a
- * sentence that names the way out in reason. */
+/* Really sets a ring up and asks it for the opcodes that the engine needs. 0, or the errno that
+ * refused it, with a sentence that names the way out in reason. */
 int weir__uring_probe(char *reason, size_t reason_bytes);
-/* The opcodes that the engine uses, separated by spaces; "no:" before those that this kernel does not have. */
+/* The opcodes that the engine uses, separated by spaces; "no:" before those that this kernel does
+ * not have. */
 void weir__uring_opcodes(char *list, size_t list_bytes);
 
-/* Whole-length helpers over any io: loop over short results. Return 0, -errno; read_full -ENODATA at the end of file. */
+/* Whole-length helpers over any io: loop over short results. Return 0, -errno; read_full -ENODATA
+ * at the end of file. */
 int weir__io_read_full(struct weir__io *io, int file, void *buffer, size_t bytes, uint64_t offset);
 int weir__io_write_full(struct weir__io *io,
                         int file,

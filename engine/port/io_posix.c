@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The system's files behind the I/O seam: one posix call per entry of the table.
  *
- * What is added to the plain calls: EINTR is retried; every descriptor is close-on-exec and above 2, so that a stray
- * print cannot overwrite a log; symbolic links and anything but regular files are refused; no path is used after the
- * directory was opened. Nothing is remembered between calls, so any thread may call anything. */
+ * What is added to the plain calls: EINTR is retried; every descriptor is close-on-exec and above
+ * 2, so that a stray print cannot overwrite a log; symbolic links and anything but regular files
+ * are refused; no path is used after the directory was opened. Nothing is remembered between calls,
+ * so any thread may call anything. */
 #include "base/num.h"
 #include "port/io.h"
 #include "port/uring.h"
@@ -55,7 +56,8 @@ static int posix_openat(int dir, const char *name, int flags)
 static int posix_close(struct weir__io *io, int file)
 {
     (void)io;
-    /* Linux has released the descriptor even where it says EINTR; a second close could hit another thread's file. */
+    /* Linux has released the descriptor even where it says EINTR; a second close could hit another
+     * thread's file. */
     if (close(file) != 0 && errno != EINTR) {
         return -errno;
     }
@@ -66,8 +68,8 @@ static int posix_close(struct weir__io *io, int file)
 
 static int posix_sync_file(int file, int (*call)(int))
 {
-    /* EINTR comes from file systems in user space, before anything was tried or reported. Any other failure is final
-     * for the caller; it is not retried here. */
+    /* EINTR comes from file systems in user space, before anything was tried or reported. Any other
+     * failure is final for the caller; it is not retried here. */
     while (call(file) != 0) {
         if (errno != EINTR) {
             return -errno;
@@ -82,8 +84,8 @@ static int posix_sync_dir(struct weir__io *io, int dir)
     return posix_sync_file(dir, fsync);
 }
 
-/* Makes the directory's own entry durable. existed: another user may have made it under a parent that we cannot read,
- * and then its durability is not ours to establish. */
+/* Makes the directory's own entry durable. existed: another user may have made it under a parent
+ * that we cannot read, and then its durability is not ours to establish. */
 static int posix_sync_parent(int dir, bool existed)
 {
     const int parent = posix_openat(dir, "..", O_RDONLY | O_DIRECTORY);
@@ -313,8 +315,8 @@ static void facts_device(dev_t device, struct weir__fs_facts *facts)
     }
 }
 
-/* What the file system itself says about direct I/O beats the block size of the device beneath. False: it says that
- * there is none. */
+/* What the file system itself says about direct I/O beats the block size of the device beneath.
+ * False: it says that there is none. */
 static bool facts_direct_align(int file, struct weir__fs_facts *facts)
 {
 #ifdef STATX_DIOALIGN
@@ -366,7 +368,8 @@ static void facts_probe_direct(int dir, struct weir__fs_facts *facts)
         return;
     }
     if (facts_direct_align(file, facts) && facts->direct_align <= POSIX_DIRECT_BYTES_MAX) {
-        /* Anonymous pages are zero and aligned to the page; 64 KiB more leave room to align further. */
+        /* Anonymous pages are zero and aligned to the page; 64 KiB more leave room to align
+         * further. */
         const size_t mapped_bytes = (size_t)2 * POSIX_DIRECT_BYTES_MAX;
         void *const mapped =
             mmap(NULL, mapped_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -424,8 +427,8 @@ static bool posix_name_ok(const char *name)
            strcmp(name, "..") != 0;
 }
 
-/* Refuses what is no regular file, and takes back the O_NONBLOCK that kept open() from hanging on a fifo: on a ring it
- * would turn waits into -EAGAIN. */
+/* Refuses what is no regular file, and takes back the O_NONBLOCK that kept open() from hanging on a
+ * fifo: on a ring it would turn waits into -EAGAIN. */
 static int posix_settle(int file)
 {
     struct stat status;
@@ -558,8 +561,8 @@ static ssize_t posix_write(struct weir__io *io,
     }
     if (dsync) {
         const ssize_t put = posix_writev(file, iov, (int)iov_count, (off_t)offset, RWF_DSYNC);
-        /* The flag or the call is unknown (EPERM: to a seccomp filter). A mistake of the arguments shows again below,
-         * and nothing was written in any of these cases. */
+        /* The flag or the call is unknown (EPERM: to a seccomp filter). A mistake of the arguments
+         * shows again below, and nothing was written in any of these cases. */
         if (put != -EOPNOTSUPP && put != -EINVAL && put != -ENOSYS && put != -EPERM) {
             return put;
         }
@@ -574,8 +577,8 @@ static ssize_t posix_write(struct weir__io *io,
 
 /* ---- locks ---- */
 
-/* Byte 0, by the open file description: not dropped when the process closes another descriptor of the file, and not
- * shared by two opens within one process. */
+/* Byte 0, by the open file description: not dropped when the process closes another descriptor of
+ * the file, and not shared by two opens within one process. */
 static struct flock posix_lock_range(void)
 {
     struct flock range;
@@ -625,7 +628,8 @@ static int posix_lock_held(struct weir__io *io, int file, bool *held_out)
 
 /* ---- the table and its helpers ---- */
 
-/* For the live page only: 4 KiB of positions, a hint for other processes. Log data are never mapped. */
+/* For the live page only: 4 KiB of positions, a hint for other processes. Log data are never
+ * mapped. */
 static int posix_map(struct weir__io *io, int file, size_t bytes, void **page_out)
 {
     (void)io;

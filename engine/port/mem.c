@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The memory seam: host hooks, else jemalloc in an arena of the log's own, else malloc.
  *
- * jemalloc is looked up by name in the running process; mallocx is the evidence, since nobody else has it. Neither its
- * header nor its library is needed at build time: a shared library that needs Debian's copy cannot be dlopened (static
- * TLS). The private arena keeps the log's blocks apart from the host's, and its destruction gives every page back at
- * close. No thread cache is used: blocks come at open and go at close, often from different threads.
+ * jemalloc is looked up by name in the running process; mallocx is the evidence, since nobody else
+ * has it. Neither its header nor its library is needed at build time: a shared library that needs
+ * Debian's copy cannot be dlopened (static TLS). The private arena keeps the log's blocks apart
+ * from the host's, and its destruction gives every page back at close. No thread cache is used:
+ * blocks come at open and go at close, often from different threads.
  *
- * Any thread; the only state that changes after weir__mem_init is two counters. Failure is NULL, never an abort. */
+ * Any thread; the only state that changes after weir__mem_init is two counters. Failure is NULL,
+ * never an abort. */
 #include "port/mem.h"
 
 #include "base/check.h"
@@ -22,9 +24,9 @@
 #define MEM_HUGE_BYTES ((size_t)2 << 20)
 #define MEM_PAGE_BYTES_MIN ((size_t)4096)
 
-/* The flag word of jemalloc's *allocx functions, derived here from its manual and header (unchanged since 4.0): bits
- * 0-5 the binary logarithm of the alignment, bit 6 zeroed memory, bits 8-19 the thread cache plus 2 (so that "none",
- * which is -1, becomes 1), bits 20-31 the arena plus 1. */
+/* The flag word of jemalloc's *allocx functions, derived here from its manual and header (unchanged
+ * since 4.0): bits 0-5 the binary logarithm of the alignment, bit 6 zeroed memory, bits 8-19 the
+ * thread cache plus 2 (so that "none", which is -1, becomes 1), bits 20-31 the arena plus 1. */
 #define MEM_JE_ZERO 0x40
 #define MEM_JE_TCACHE_NONE (1 << 8)
 #define MEM_JE_ARENA_MAX 2046u
@@ -37,7 +39,8 @@ static int mem_je_flags(const struct weir__mem *mem, size_t align, bool zero)
            (zero ? MEM_JE_ZERO : 0);
 }
 
-/* dlsym gives an object pointer; ISO C has no cast from it to a function pointer, POSIX has the same representation. */
+/* dlsym gives an object pointer; ISO C has no cast from it to a function pointer, POSIX has the
+ * same representation. */
 #define MEM_SYMBOL(function_out, name)                                                             \
     do {                                                                                           \
         void *symbol = dlsym(RTLD_DEFAULT, (name));                                                \
@@ -179,7 +182,8 @@ void weir__mem_free(struct weir__mem *mem, void *block, size_t bytes)
     if (mem->hooks.alloc != NULL) {
         mem->hooks.release(mem->hooks.ctx, block, bytes == 0 ? 1 : bytes);
     } else if (mem->je_mallocx != NULL) {
-        /* Not sdallocx: it wants the alignment again, which changes the size class and is not kept anywhere. */
+        /* Not sdallocx: it wants the alignment again, which changes the size class and is not kept
+         * anywhere. */
         mem->je_dallocx(block, MEM_JE_TCACHE_NONE);
     } else {
         free(block);
@@ -214,8 +218,8 @@ void *weir__mem_alloc_io(struct weir__mem *mem, size_t bytes)
     if (block == NULL) {
         return NULL;
     }
-    /* Advice before the first touch, so that the clearing below faults huge pages in. Both are a gain where they
-     * work and no loss where they do not; the results are not looked at. */
+    /* Advice before the first touch, so that the clearing below faults huge pages in. Both are a
+     * gain where they work and no loss where they do not; the results are not looked at. */
     if (rounded >= MEM_HUGE_BYTES) {
         (void)madvise(block, rounded, MADV_HUGEPAGE);
     }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The one seam through which the engine gets memory.
  *
- * Three sources, tried in this order: the host's hooks; jemalloc, where the process has it (found by dlsym, so that
- * preloading works and a process without it still runs), in an arena of the log's own; malloc. Every byte is counted.
- * Nothing is allocated on the append path. */
+ * Three sources, tried in this order: the host's hooks; jemalloc, where the process has it (found
+ * by dlsym, so that preloading works and a process without it still runs), in an arena of the log's
+ * own; malloc. Every byte is counted. Nothing is allocated on the append path. */
 #ifndef WEIR_PORT_MEM_H
 #define WEIR_PORT_MEM_H
 
@@ -13,7 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The host's own allocator. alloc gets a power-of-two alignment and may return NULL; release gets the size back. */
+/* The host's own allocator. alloc gets a power-of-two alignment and may return NULL; release gets
+ * the size back. */
 struct weir__mem_hooks {
     void *(*alloc)(void *ctx, size_t bytes, size_t align);
     void (*release)(void *ctx, void *block, size_t bytes);
@@ -30,7 +31,8 @@ struct weir__mem {
     /* Bytes now and at the highest; relaxed: counters only, nothing is published by them. */
     WEIR__ATOMIC(uint64_t) bytes;
     WEIR__ATOMIC(uint64_t) bytes_peak;
-    /* 1: blocks were given up, and the arena stays with them. Relaxed: read when nobody else is left. */
+    /* 1: blocks were given up, and the arena stays with them. Relaxed: read when nobody else is
+     * left. */
     WEIR__ATOMIC(uint32_t) abandoned;
 };
 
@@ -44,18 +46,20 @@ void *weir__mem_alloc(struct weir__mem *mem, size_t bytes, size_t align);
 /* bytes as it was allocated. block may be NULL. Any thread. */
 void weir__mem_free(struct weir__mem *mem, void *block, size_t bytes);
 
-/* Gives a block up without freeing it: the kernel may still use it, and nobody can find out until when. It is no longer counted and stays for good,
- * also when the seam is closed. block may be NULL. */
+/* Gives a block up without freeing it: the kernel may still use it, and nobody can find out until
+ * when. It is no longer counted and stays for good, also when the seam is closed. block may be
+ * NULL. */
 void weir__mem_abandon(struct weir__mem *mem, void *block, size_t bytes);
 
-/* I/O buffers: aligned to 2 MiB from 2 MiB up and asked onto huge pages, else to 4 KiB; kept out of forked children
- * (MADV_DONTFORK, undone before the memory goes back). bytes is rounded up to the alignment: weir__mem_io_bytes. */
+/* I/O buffers: aligned to 2 MiB from 2 MiB up and asked onto huge pages, else to 4 KiB; kept out of
+ * forked children (MADV_DONTFORK, undone before the memory goes back). bytes is rounded up to the
+ * alignment: weir__mem_io_bytes. */
 void *weir__mem_alloc_io(struct weir__mem *mem, size_t bytes);
 void weir__mem_free_io(struct weir__mem *mem, void *block, size_t bytes);
 size_t weir__mem_io_bytes(size_t bytes);
 
-/* A page that reads 1 in this process and 0 in a forked child (MADV_WIPEONFORK). NULL where the kernel has no such
- * thing or memory is out: the caller then compares process ids. */
+/* A page that reads 1 in this process and 0 in a forked child (MADV_WIPEONFORK). NULL where the
+ * kernel has no such thing or memory is out: the caller then compares process ids. */
 uint32_t *weir__mem_alloc_fork_mark(struct weir__mem *mem);
 void weir__mem_free_fork_mark(struct weir__mem *mem, uint32_t *mark);
 

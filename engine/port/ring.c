@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Rings of indices: ck_ring with its buffer from the memory seam.
  *
- * This file is compiled without ThreadSanitizer (CMakeLists.txt says so too): Concurrency Kit orders its accesses with
- * assembly that the sanitizer cannot see, and would be reported for races that are none. Nothing is hidden by that,
- * because no caller takes visibility from a ring: it acquires the slot's own state. */
+ * This file is compiled without ThreadSanitizer (CMakeLists.txt says so too): Concurrency Kit
+ * orders its accesses with assembly that the sanitizer cannot see, and would be reported for races
+ * that are none. Nothing is hidden by that, because no caller takes visibility from a ring: it
+ * acquires the slot's own state. */
 #include "port/ring.h"
 
 #include "base/compiler.h"
@@ -13,7 +14,8 @@
 #include <errno.h>
 #include <stddef.h>
 
-/* ck_ring counts in unsigned int and needs a power of two; half of that range leaves its differences unambiguous. */
+/* ck_ring counts in unsigned int and needs a power of two; half of that range leaves its
+ * differences unambiguous. */
 #define RING_ENTRIES_MAX (UINT32_C(1) << 30)
 
 struct weir__ring {

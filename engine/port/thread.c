@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Starting the engine's threads.
  *
- * A new thread inherits the signal mask, so everything is blocked around pthread_create and the caller's own mask is put
- * back. Faults of the thread itself stay open: blocked, they would kill the process past the host's crash handler. */
+ * A new thread inherits the signal mask, so everything is blocked around pthread_create and the
+ * caller's own mask is put back. Faults of the thread itself stay open: blocked, they would kill
+ * the process past the host's crash handler. */
 #include "port/thread.h"
 
 #include <signal.h>

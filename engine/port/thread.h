@@ -5,9 +5,9 @@
 
 #include <pthread.h>
 
-/* Starts a joinable thread with all signals blocked but those that its own faults raise (SIGSEGV, SIGBUS, ...), which
- * belong to the host's crash handler. name: at most 15 bytes, shown by ps and perf.
- * Returns 0 or -errno. */
+/* Starts a joinable thread with all signals blocked but those that its own faults raise (SIGSEGV,
+ * SIGBUS, ...), which belong to the host's crash handler. name: at most 15 bytes, shown by ps and
+ * perf. Returns 0 or -errno. */
 int weir__thread_start(pthread_t *thread_out, const char *name, void *(*run)(void *), void *arg);
 
 #endif

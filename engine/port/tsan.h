@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Hand-offs that ThreadSanitizer cannot see (through the kernel's rings), told to it in one place. Empty otherwise. */
+ * Hand-offs that ThreadSanitizer cannot see (through the kernel's rings), told to it in one place.
+ * Empty otherwise. */
 #ifndef WEIR_PORT_TSAN_H
 #define WEIR_PORT_TSAN_H
 

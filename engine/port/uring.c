@@ -1,16 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The queue of the I/O seam over io_uring.
  *
- * A push takes a ticket per op (it holds the caller's data while the op is with the kernel), reserves and prepares all
- * entries, and hands them over in one io_uring_submit. A reap takes completions, gives each one's ticket back and, if
- * there was nothing, sleeps in the kernel. A standing read of an eventfd makes queue_wake one more completion.
+ * A push takes a ticket per op (it holds the caller's data while the op is with the kernel),
+ * reserves and prepares all entries, and hands them over in one io_uring_submit. A reap takes
+ * completions, gives each one's ticket back and, if there was nothing, sleeps in the kernel. A
+ * standing read of an eventfd makes queue_wake one more completion.
  *
  * What can go wrong, and the answer:
- * - EINTR from a submit means that nothing was taken: again. EAGAIN and EBUSY: let completions in, again, bounded.
- * - The kernel may take only the first part of a push (it ran out of memory). Were the rest sent later, a sync whose
- *   write stayed behind in the first part would run unlinked. So the rest of a run that was cut comes back as
- *   -ECANCELED without having run; runs that were not begun are sent whole.
- * - A short write is a positive result and cancels the rest of its run: events are passed on as they are.
+ * - EINTR from a submit means that nothing was taken: again. EAGAIN and EBUSY: let completions in,
+ * again, bounded.
+ * - The kernel may take only the first part of a push (it ran out of memory). Were the rest sent
+ * later, a sync whose write stayed behind in the first part would run unlinked. So the rest of a
+ * run that was cut comes back as -ECANCELED without having run; runs that were not begun are sent
+ * whole.
+ * - A short write is a positive result and cancels the rest of its run: events are passed on as
+ * they are.
  *
  * One thread owns a queue, the one that opened it; only queue_wake may be called by others. */
 #include "port/uring.h"
@@ -39,10 +43,12 @@
 /* user_data of entries that belong to no ticket. */
 #define URING_TAG_WAKE (UINT64_C(1) << 62)
 #define URING_TAG_NOTHING (UINT64_C(1) << 61)
-/* Workers of the kernel per ring thread: syncs run in them, and a few at a time are all that a disk takes. */
+/* Workers of the kernel per ring thread: syncs run in them, and a few at a time are all that a disk
+ * takes. */
 #define URING_WORKERS_BOUNDED 8u
 #define URING_WORKERS_UNBOUNDED 2u
-/* Waits with a deadline without a helper op (5.11), and completions that are never dropped (5.5). */
+/* Waits with a deadline without a helper op (5.11), and completions that are never dropped (5.5).
+ */
 #define URING_FEATURES (IORING_FEAT_EXT_ARG | IORING_FEAT_NODROP)
 
 enum ticket_state { TICKET_FREE = 0, TICKET_IN_KERNEL, TICKET_CANCELED };
@@ -77,9 +83,10 @@ struct weir__queue {
 /* ---- setting a ring up ---- */
 
 /* From the newest kernel to the oldest: each set is tried only after -EINVAL for the one before.
- * SUBMIT_ALL: an entry that fails does not stop the ones behind it. SINGLE_ISSUER and DEFER_TASKRUN: completions are
- * worked off inside our own calls and never interrupt other work. TASKRUN_FLAG: a peek sees when that is due.
- * R_DISABLED: the ring starts only after it was restricted to what the engine does. */
+ * SUBMIT_ALL: an entry that fails does not stop the ones behind it. SINGLE_ISSUER and
+ * DEFER_TASKRUN: completions are worked off inside our own calls and never interrupt other work.
+ * TASKRUN_FLAG: a peek sees when that is due. R_DISABLED: the ring starts only after it was
+ * restricted to what the engine does. */
 static const unsigned uring_setups[] = {
     IORING_SETUP_R_DISABLED | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_SINGLE_ISSUER |
         IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
@@ -137,8 +144,8 @@ static const struct {
 };
 enum { OP_COUNT = sizeof uring_ops / sizeof uring_ops[0] };
 
-/* Nothing but these ops and the registrations that closing needs: whoever takes over the process later cannot use the
- * ring for more. */
+/* Nothing but these ops and the registrations that closing needs: whoever takes over the process
+ * later cannot use the ring for more. */
 static int uring_restrict(struct io_uring *ring)
 {
     struct io_uring_restriction rules[OP_COUNT + 3];
@@ -153,8 +160,8 @@ static int uring_restrict(struct io_uring *ring)
     rules[OP_COUNT + 1].register_op = IORING_UNREGISTER_FILES;
     rules[OP_COUNT + 2].opcode = IORING_RESTRICTION_REGISTER_OP;
     rules[OP_COUNT + 2].register_op = IORING_UNREGISTER_BUFFERS;
-    /* The plain call: liburing 2.3 declares io_uring_register_restrictions and io_uring_enable_rings, but its shared
-     * library does not export them. */
+    /* The plain call: liburing 2.3 declares io_uring_register_restrictions and
+     * io_uring_enable_rings, but its shared library does not export them. */
     return io_uring_register((unsigned)ring->ring_fd,
                              IORING_REGISTER_RESTRICTIONS,
                              rules,
@@ -173,8 +180,8 @@ static void queue_note(struct weir__queue_info *info, const char *what, int erro
                    error == -ENOMEM ? " (RLIMIT_MEMLOCK)" : "");
 }
 
-/* Registrations are refused one by one without harm: the lock is then only as long-lived as its descriptor, writes go
- * unfixed, the kernel's own bound of workers holds. info says so. */
+/* Registrations are refused one by one without harm: the lock is then only as long-lived as its
+ * descriptor, writes go unfixed, the kernel's own bound of workers holds. info says so. */
 static void queue_register(struct weir__queue *queue,
                            const struct weir__queue_config *config,
                            struct weir__queue_info *info)
@@ -217,7 +224,8 @@ int weir__uring_open(struct weir__io *io,
         config->buffer_count > IOV_MAX) {
         return -EINVAL;
     }
-    /* One block: queue, tickets, buffers. Each part's size is a multiple of the next one's alignment. */
+    /* One block: queue, tickets, buffers. Each part's size is a multiple of the next one's
+     * alignment. */
     const size_t tickets_bytes = config->entries * sizeof(struct uring_ticket);
     const size_t buffers_bytes = config->buffer_count * sizeof(struct iovec);
     const size_t bytes = sizeof(struct weir__queue) + tickets_bytes + buffers_bytes;
@@ -260,7 +268,8 @@ int weir__uring_open(struct weir__io *io,
         weir__mem_free(mem, queue, bytes);
         return error;
     }
-    /* Children must not share the ring's pages; a refusal costs a child nothing but address space. */
+    /* Children must not share the ring's pages; a refusal costs a child nothing but address space.
+     */
     (void)io_uring_ring_dontfork(&queue->ring);
     queue_register(queue, config, info_out);
     error = io_uring_register((unsigned)queue->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
@@ -366,8 +375,8 @@ static void entry_prepare(const struct weir__queue *queue,
     }
 }
 
-/* One handing-over of what is prepared. Returns how many entries the kernel took (more than 0 if any were prepared), or
- * what it refused with; a refusal means that none was taken. */
+/* One handing-over of what is prepared. Returns how many entries the kernel took (more than 0 if
+ * any were prepared), or what it refused with; a refusal means that none was taken. */
 static int queue_submit(struct weir__queue *queue)
 {
     int error = 0;
@@ -387,7 +396,8 @@ static int queue_submit(struct weir__queue *queue)
         if (taken != 0 && taken != -EAGAIN && taken != -EBUSY) {
             return taken;
         }
-        /* Out of memory, or completions are waiting to be let in: both pass. The completion queue has room for all. */
+        /* Out of memory, or completions are waiting to be let in: both pass. The completion queue
+         * has room for all. */
         error = taken == 0 ? -EAGAIN : taken;
         (void)io_uring_get_events(&queue->ring);
         weir__sleep_ns(URING_RETRY_NS);
@@ -411,8 +421,8 @@ static void queue_arm_wake(struct weir__queue *queue)
     queue->wake_armed = true;
 }
 
-/* Takes a ticket and prepares an entry for each op; the tickets are strung together in the order of the ops. The caller
- * knows that there is room. Returns the first ticket. */
+/* Takes a ticket and prepares an entry for each op; the tickets are strung together in the order of
+ * the ops. The caller knows that there is room. Returns the first ticket. */
 static uint32_t push_prepare(struct weir__queue *queue, const struct weir__op *ops, unsigned count)
 {
     uint32_t first = TICKET_NONE;
@@ -436,7 +446,8 @@ static uint32_t push_prepare(struct weir__queue *queue, const struct weir__op *o
     return first;
 }
 
-/* Takes back the entries of `count` ops from ticket `index` on, none of which the kernel has seen. */
+/* Takes back the entries of `count` ops from ticket `index` on, none of which the kernel has seen.
+ */
 static void push_undo(struct weir__queue *queue, uint32_t index, unsigned count)
 {
     for (; count > 0; count--) {
@@ -471,7 +482,8 @@ static void push_cancel(struct weir__queue *queue, struct push_state *push, unsi
     }
 }
 
-/* Notes that the kernel took `entries` more entries of the push, and cancels the rest of a run that this has cut. */
+/* Notes that the kernel took `entries` more entries of the push, and cancels the rest of a run that
+ * this has cut. */
 static void push_advance(struct weir__queue *queue, struct push_state *push, unsigned entries)
 {
     push->taken += entries;
@@ -504,7 +516,8 @@ int weir__uring_push(struct weir__io *io,
     if (count > queue->entries - queue->in_flight) {
         return -EAGAIN;
     }
-    /* Entries left from before (the read of the eventfd, no-ops) are sent first if they are in the way. */
+    /* Entries left from before (the read of the eventfd, no-ops) are sent first if they are in the
+     * way. */
     while (io_uring_sq_space_left(&queue->ring) < count) {
         const int taken = queue_submit(queue);
         if (taken < 0) {
@@ -525,7 +538,8 @@ int weir__uring_push(struct weir__io *io,
                 push_undo(queue, push.ticket, count);
                 return taken;
             }
-            /* Some are on their way, so the push stands; the events tell that the rest did not run. */
+            /* Some are on their way, so the push stands; the events tell that the rest did not run.
+             */
             push_cancel(queue, &push, count);
             return 0;
         }
@@ -566,7 +580,8 @@ queue_collect(struct weir__queue *queue, struct weir__event *events, unsigned ma
         const int32_t result = completion->res;
         io_uring_cqe_seen(&queue->ring, completion);
         if (tag == URING_TAG_WAKE) {
-            /* A failed read counts as a wake too: the caller looks around once for nothing, and it is armed anew. */
+            /* A failed read counts as a wake too: the caller looks around once for nothing, and it
+             * is armed anew. */
             weir__tsan_acquire(queue);
             queue->wake_armed = false;
             *woken_out = true;
@@ -660,8 +675,8 @@ void weir__uring_close(struct weir__io *io, struct weir__mem *mem, struct weir__
         struct weir__event events[16];
         result = weir__uring_reap(io, queue, events, 16, true, WEIR__NEVER);
     }
-    /* By hand, because the kernel would do it some time after the ring is gone: the lock is free and the buffers are
-     * unpinned when this returns. */
+    /* By hand, because the kernel would do it some time after the ring is gone: the lock is free
+     * and the buffers are unpinned when this returns. */
     if (queue->lock_registered) {
         (void)io_uring_unregister_files(&queue->ring);
     }

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The queue part of the I/O seam over io_uring; entered through weir__io_system's table only (see port/io.h). */
+ * The queue part of the I/O seam over io_uring; entered through weir__io_system's table only (see
+ * port/io.h). */
 #ifndef WEIR_PORT_URING_H
 #define WEIR_PORT_URING_H
 
 #include "port/io.h"
 
-/* -EINVAL: entries is 0 or above WEIR__QUEUE_ENTRIES_MAX. Else what io_uring_setup refused with; weir__uring_probe has
- * the words for it. */
+/* -EINVAL: entries is 0 or above WEIR__QUEUE_ENTRIES_MAX. Else what io_uring_setup refused with;
+ * weir__uring_probe has the words for it. */
 int weir__uring_open(struct weir__io *io,
                      struct weir__mem *mem,
                      const struct weir__queue_config *config,

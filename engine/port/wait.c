@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Futex waits.
  *
- * A waiter gives the value that it saw; the kernel puts it to sleep only if the word still holds that value, so a wake
- * that falls between the look and the sleep is not lost. FUTEX_WAIT_BITSET takes an absolute monotonic deadline: a
- * waiter that is woken for nothing goes back to sleep without shifting its end. Any thread. */
+ * A waiter gives the value that it saw; the kernel puts it to sleep only if the word still holds
+ * that value, so a wake that falls between the look and the sleep is not lost. FUTEX_WAIT_BITSET
+ * takes an absolute monotonic deadline: a waiter that is woken for nothing goes back to sleep
+ * without shifting its end. Any thread. */
 #include "port/wait.h"
 
 #include "port/clock.h"

@@ -7,8 +7,9 @@
 
 #include <stdint.h>
 
-/* Sleeps while *word == value, at most until deadline_ns (monotonic; WEIR__NEVER = no limit). Returns 0 when woken, when
- * the value had changed already, on a signal, or for no reason (the caller looks again), -ETIMEDOUT at the deadline. */
+/* Sleeps while *word == value, at most until deadline_ns (monotonic; WEIR__NEVER = no limit).
+ * Returns 0 when woken, when the value had changed already, on a signal, or for no reason (the
+ * caller looks again), -ETIMEDOUT at the deadline. */
 int weir__futex_wait(WEIR__ATOMIC(uint32_t) *word, uint32_t value, uint64_t deadline_ns);
 /* Wakes up to count sleepers of word (INT32_MAX = all). Returns how many were woken. */
 int weir__futex_wake(WEIR__ATOMIC(uint32_t) *word, int count);

@@ -1,20 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Following a log forward, batch by batch.
  *
- * State: a position P, which the next batch must continue, and at most one batch in hand, verified as a whole, of which
- * frames are shown one by one. The happy path of a fetch:
+ * State: a position P, which the next batch must continue, and at most one batch in hand, verified
+ * as a whole, of which frames are shown one by one. The happy path of a fetch:
  *   1. P lies below the limit of the cursor's level, else there is nothing to look at yet;
- *   2. the batch that continues P is asked for in memory; else its header is read from the files: at P, or, where the
- *      log left P's segment at P, in the first batch's place of the next segment;
- *   3. the header is judged against P, and a batch that ends above the limit is left alone: it is not there yet;
- *   4. frames and padding are verified in one go, where they lie in the window if they lie there in one piece, else in
- *      a buffer;
+ *   2. the batch that continues P is asked for in memory; else its header is read from the files:
+ * at P, or, where the log left P's segment at P, in the first batch's place of the next segment;
+ *   3. the header is judged against P, and a batch that ends above the limit is left alone: it is
+ * not there yet;
+ *   4. frames and padding are verified in one go, where they lie in the window if they lie there in
+ * one piece, else in a buffer;
  *   5. only then is the first record shown. P moves when the last one was.
  *
- * What can fail: the bytes. A failure is not believed at once. The oldest LSN is read again (the file may have been
- * recycled under us: "passed"), then the newest epoch ("cut"), then everything is read again, past the page cache and
- * with the list of segments renewed, since what was seen may be the middle of another process's write. What fails three
- * times is told with file, offset and LSN, and leaves the cursor where it was. One thread at a time. */
+ * What can fail: the bytes. A failure is not believed at once. The oldest LSN is read again (the
+ * file may have been recycled under us: "passed"), then the newest epoch ("cut"), then everything
+ * is read again, past the page cache and with the list of segments renewed, since what was seen may
+ * be the middle of another process's write. What fails three times is told with file, offset and
+ * LSN, and leaves the cursor where it was. One thread at a time. */
 #include "read/cursor.h"
 
 #include "base/bytes.h"
@@ -26,7 +28,8 @@
 #include <errno.h>
 #include <string.h>
 
-/* Large enough for the window to get huge pages, without which direct reads measured 3 times slower. */
+/* Large enough for the window to get huge pages, without which direct reads measured 3 times
+ * slower. */
 #define CURSOR_CHUNK_BYTES ((size_t)1024 * 1024)
 #define CURSOR_DEPTH_AHEAD 4u
 #define CURSOR_BUFFER_ALIGN 64u
@@ -100,7 +103,7 @@ struct weir__cursor {
     uint64_t block_reads;
 };
 
-/* ---- opening and closing -------------------------------------------------------------------------------------- */
+/* ---- opening and closing --------------------------------------------------------------------- */
 
 static void cursor_window_config(const struct weir__cursor_config *config,
                                  struct weir__window_config *window_out)
@@ -169,7 +172,7 @@ static void cursor_tell_moved(struct weir__cursor *cursor, weir_lsn lsn)
     cursor->moved = lsn;
 }
 
-/* ---- failures ------------------------------------------------------------------------------------------------- */
+/* ---- failures -------------------------------------------------------------------------------- */
 
 /* A fault about a position in a segment. */
 static int cursor_fault(struct weir__fault *fault,
@@ -198,8 +201,8 @@ static int cursor_passed(struct weir__fault *fault, weir_lsn wanted, weir_lsn ol
                            (unsigned long long)oldest);
 }
 
-/* True when the log was cut below the position: what was shown last is no longer part of it. A cut exactly at the
- * position takes nothing away; the new epoch goes on from there. */
+/* True when the log was cut below the position: what was shown last is no longer part of it. A cut
+ * exactly at the position takes nothing away; the new epoch goes on from there. */
 static bool cursor_cut(const struct weir__cursor *cursor, const struct weir__epoch *newest)
 {
     return newest->epoch > cursor->position.epoch && newest->lsn < cursor->position.lsn;
@@ -252,7 +255,8 @@ static int cursor_reconsider(struct weir__cursor *cursor,
         }
         return result;
     }
-    /* The list of segments may be old, the page cache may be, and the file in hand may be another one by now. */
+    /* The list of segments may be old, the page cache may be, and the file in hand may be another
+     * one by now. */
     if (config->refresh != NULL) {
         (void)config->refresh(config->ctx);
     }
@@ -264,7 +268,7 @@ static int cursor_reconsider(struct weir__cursor *cursor,
     return 0;
 }
 
-/* ---- finding the next batch ----------------------------------------------------------------------------------- */
+/* ---- finding the next batch ------------------------------------------------------------------ */
 
 static void cursor_look(struct weir__cursor *cursor, struct cursor_view *view_out)
 {
@@ -275,7 +279,8 @@ static void cursor_look(struct weir__cursor *cursor, struct cursor_view *view_ou
     };
 }
 
-/* How far the files may be looked at. Asked after the memory was: what has left it was written before. */
+/* How far the files may be looked at. Asked after the memory was: what has left it was written
+ * before. */
 static void cursor_look_at_files(struct weir__cursor *cursor, struct cursor_view *view)
 {
     const struct weir__cursor_config *const config = &cursor->config;
@@ -300,8 +305,8 @@ static bool cursor_segment(struct weir__cursor *cursor,
     return config->refresh(config->ctx) >= 0 && weir__catalog_find(config->catalog, lsn, range_out);
 }
 
-/* Turns the window to a segment. Near the end of a log that is being written the page cache may hold what a direct
- * write of another process has replaced. */
+/* Turns the window to a segment. Near the end of a log that is being written the page cache may
+ * hold what a direct write of another process has replaced. */
 static int cursor_turn(struct weir__cursor *cursor,
                        const struct cursor_view *view,
                        struct weir__range range,
@@ -383,7 +388,8 @@ static int cursor_accept(const struct weir__cursor *cursor,
     return 1;
 }
 
-/* Looks at a place. 1 the batch there continues the position, 0 it does not, or could not be read: place->fault. */
+/* Looks at a place. 1 the batch there continues the position, 0 it does not, or could not be read:
+ * place->fault. */
 static int cursor_try_place(struct weir__cursor *cursor,
                             const struct cursor_view *view,
                             struct cursor_place *place,
@@ -418,9 +424,10 @@ static int cursor_try_place(struct weir__cursor *cursor,
     return cursor_accept(cursor, &batch, place->range, found_out, &place->fault) > 0 ? 1 : 0;
 }
 
-/* True when the log left the segment in front of `next` at the position. The first batch of `next` tells, once it lies
- * below the limit: it is final then. Asked first, once per segment, because it is sure: what stands at the position
- * itself in such a segment was never written, or is of an earlier use, or was cut. */
+/* True when the log left the segment in front of `next` at the position. The first batch of `next`
+ * tells, once it lies below the limit: it is final then. Asked first, once per segment, because it
+ * is sure: what stands at the position itself in such a segment was never written, or is of an
+ * earlier use, or was cut. */
 static bool cursor_left_here(struct weir__cursor *cursor,
                              const struct cursor_view *view,
                              struct weir__range next)
@@ -451,8 +458,8 @@ static bool cursor_left_here(struct weir__cursor *cursor,
     return cursor->exit_lsn == cursor->position.lsn;
 }
 
-/* Of two places that do not hold the batch, the one is told that looks as if it should. A sound batch in the next
- * segment that continues something else says that the log did go on here. */
+/* Of two places that do not hold the batch, the one is told that looks as if it should. A sound
+ * batch in the next segment that continues something else says that the log did go on here. */
 static int cursor_tell_place(const struct cursor_place *here,
                              const struct cursor_place *next,
                              struct weir__fault *fault)
@@ -603,7 +610,8 @@ static int cursor_find_in_memory(struct weir__cursor *cursor,
     return 1;
 }
 
-/* The batch that continues the position. 1 found, 0 nothing that may be shown yet, negative with fault. */
+/* The batch that continues the position. 1 found, 0 nothing that may be shown yet, negative with
+ * fault. */
 static int cursor_find(struct weir__cursor *cursor,
                        struct cursor_view *view,
                        struct cursor_found *found_out,
@@ -627,7 +635,7 @@ static int cursor_find(struct weir__cursor *cursor,
     return result;
 }
 
-/* ---- taking a batch in hand ----------------------------------------------------------------------------------- */
+/* ---- taking a batch in hand ------------------------------------------------------------------ */
 
 /* Gets the bytes of a batch that was found in the files: in place where they lie in one piece. */
 static int cursor_load(struct weir__cursor *cursor,
@@ -767,7 +775,7 @@ static void cursor_step(struct weir__cursor *cursor, const struct cursor_found *
     cursor->in_hand = false;
 }
 
-/* ---- seeking -------------------------------------------------------------------------------------------------- */
+/* ---- seeking --------------------------------------------------------------------------------- */
 
 /* Puts the position in front of the first batch of a segment, taken at its word. */
 static int cursor_anchor(struct weir__cursor *cursor,
@@ -808,13 +816,14 @@ static int cursor_anchor(struct weir__cursor *cursor,
     return 0;
 }
 
-/* Puts the position somewhere at or below the start: in front of its segment, or, where all that is durable lies below
- * the start, at the end of that. */
+/* Puts the position somewhere at or below the start: in front of its segment, or, where all that is
+ * durable lies below the start, at the end of that. */
 static int
 cursor_begin(struct weir__cursor *cursor, struct cursor_view *view, struct weir__fault *fault)
 {
     const struct weir__cursor_config *const config = &cursor->config;
-    /* Before the epoch, so that the epoch is not older than the position. What is durable now is in the files. */
+    /* Before the epoch, so that the epoch is not older than the position. What is durable now is in
+     * the files. */
     const weir_lsn durable = config->limit(config->ctx, WEIR_DURABLE);
     cursor_look(cursor, view);
     cursor_look_at_files(cursor, view);
@@ -834,7 +843,8 @@ cursor_begin(struct weir__cursor *cursor, struct cursor_view *view, struct weir_
             return cursor_anchor(cursor, view, range, first, fault);
         }
     }
-    /* Whatever comes next is taken at its word: it says which chain it continues, and of which epoch it is. */
+    /* Whatever comes next is taken at its word: it says which chain it continues, and of which
+     * epoch it is. */
     cursor->position = (struct weir__position){
         .lsn = durable,
         .epoch = view->newest.epoch,
@@ -879,7 +889,8 @@ static int cursor_seek(struct weir__cursor *cursor, weir_lsn lsn)
     cursor->doubt = false;
     for (unsigned attempt = 0;; attempt++) {
         cursor->start = lsn == WEIR_LSN_OLDEST ? config->oldest(config->ctx) : lsn;
-        /* Told first and looked at afterwards: a cursor that pins holds back every trim that is not seen here. */
+        /* Told first and looked at afterwards: a cursor that pins holds back every trim that is not
+         * seen here. */
         cursor_tell_moved(cursor, cursor->start);
         struct weir__fault fault = WEIR__FAULT_NONE;
         const weir_lsn oldest = config->oldest(config->ctx);
@@ -954,9 +965,10 @@ int weir__cursor_open(const struct weir__cursor_config *config,
     return 0;
 }
 
-/* ---- records -------------------------------------------------------------------------------------------------- */
+/* ---- records --------------------------------------------------------------------------------- */
 
-/* The next record of the batch in hand. 1 shown, 0 there is none left, WEIR_ECORRUPT: verified bytes changed. */
+/* The next record of the batch in hand. 1 shown, 0 there is none left, WEIR_ECORRUPT: verified
+ * bytes changed. */
 static int cursor_show(struct weir__cursor *cursor, struct weir_entry *entry_out)
 {
     const struct weir__batch *const batch = &cursor->current.batch;
@@ -1003,8 +1015,8 @@ static int cursor_wait(struct weir__cursor *cursor, weir_lsn limit, uint64_t dea
     if (limit <= cursor->position.lsn) {
         result = config->wait(config->ctx, cursor->position.lsn, config->level, deadline_ns);
     } else {
-        /* The limit lies inside a batch that is not complete. Whether its completion moves the limit is not ours to
-         * know, so it is looked at again now and then. */
+        /* The limit lies inside a batch that is not complete. Whether its completion moves the
+         * limit is not ours to know, so it is looked at again now and then. */
         const uint64_t now_ns = weir__now_ns();
         const uint64_t soon_ns = weir__min_u64(deadline_ns, now_ns + CURSOR_POLL_NS);
         result = config->wait(config->ctx, limit, config->level, soon_ns);
@@ -1059,7 +1071,7 @@ int weir__cursor_next(struct weir__cursor *cursor,
     }
 }
 
-/* ---- questions ------------------------------------------------------------------------------------------------ */
+/* ---- questions ------------------------------------------------------------------------------- */
 
 weir_lsn weir__cursor_lsn(const struct weir__cursor *cursor)
 {

@@ -4,15 +4,15 @@
  * The happy path, for each segment from the one where the scan began to the one that holds the end:
  *   1. walk its batches from header to header, passing over those that end at or below the promise;
  *   2. read each of the others past the page cache and write the same bytes to the same place;
- *   3. sync the file, also where nothing was written: bytes below a promise that a sync reported may be trusted, names and
- *      lengths are synced with it.
- * Then the directory is synced. Headers were judged by the scan a moment ago: here they only have to be the same batches.
+ *   3. sync the file, also where nothing was written: bytes below a promise that a sync reported
+ * may be trusted, names and lengths are synced with it. Then the directory is synced. Headers were
+ * judged by the scan a moment ago: here they only have to be the same batches.
  *
- * Why write at all: after a failed sync the kernel holds pages for clean that never reached the device, and a second sync
- * says nothing about them. A write makes them dirty again.
+ * Why write at all: after a failed sync the kernel holds pages for clean that never reached the
+ * device, and a second sync says nothing about them. A write makes them dirty again.
  *
- * What can fail: reading, writing, syncing. The first failure ends it and is returned; nothing is tried again. Memory is one
- * window and one buffer. One thread. */
+ * What can fail: reading, writing, syncing. The first failure ends it and is returned; nothing is
+ * tried again. Memory is one window and one buffer. One thread. */
 #include "recover/repair.h"
 
 #include "base/check.h"
@@ -99,7 +99,8 @@ static bool repair_next(const struct repair *repair,
                              NULL) == WEIR__BATCH_OK;
 }
 
-/* Walks the batches of the segment from `at` on, to the log's end or to where this segment has no further one. */
+/* Walks the batches of the segment from `at` on, to the log's end or to where this segment has no
+ * further one. */
 static int repair_batches(struct repair *repair, weir_lsn at)
 {
     const uint32_t block_bytes = repair->scan->block_bytes;
@@ -153,8 +154,8 @@ static int repair_segment(struct repair *repair, struct weir__range range, weir_
         if (result == 0) {
             result = repair_batches(repair, at);
         }
-        /* The walk must arrive where the scan did. Before that a segment may leave room at its end unused: whether it did
-         * so rightly is seen by the next one's first batch. */
+        /* The walk must arrive where the scan did. Before that a segment may leave room at its end
+         * unused: whether it did so rightly is seen by the next one's first batch. */
         if (result == 0 && repair->scan->end.lsn <= range.end &&
             (!repair->position_known || repair->position.lsn != repair->scan->end.lsn)) {
             result = weir__fault_set(repair->fault,
@@ -189,7 +190,8 @@ static int repair_segments(struct repair *repair, struct weir__catalog *catalog)
 {
     const struct weir__range last = repair->scan->segment;
     const weir_lsn from = repair->scan->report.scan_from_lsn;
-    /* A position belongs to the segment that holds the byte before it; where that one is gone, to the next. */
+    /* A position belongs to the segment that holds the byte before it; where that one is gone, to
+     * the next. */
     struct weir__range range;
     weir_lsn at = from;
     if (!weir__catalog_find(catalog, from == 0 ? 0 : from - 1, &range)) {

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Copying a log that verifies, batch by batch.
  *
- * The happy path: the scan walks the source from its oldest segment; the bytes of a batch are collected as it reads them;
- * when the batch is accepted it is written to the new log at the same LSN; at the end the control file makes it one. So
- * there is one judgement of what belongs to the log, and every byte is read once.
+ * The happy path: the scan walks the source from its oldest segment; the bytes of a batch are
+ * collected as it reads them; when the batch is accepted it is written to the new log at the same
+ * LSN; at the end the control file makes it one. So there is one judgement of what belongs to the
+ * log, and every byte is read once.
  *
- * Below the oldest LSN, and where the source has a gap of its own, the new log has a gap. What a live writer trims while it is
- * copied is told from damage by reading the control file again.
+ * Below the oldest LSN, and where the source has a gap of its own, the new log has a gap. What a
+ * live writer trims while it is copied is told from damage by reading the control file again.
  *
- * What can fail: the source's reads, the target's writes, memory. On failure the target is emptied. Memory is the scan's and
- * one batch. One thread. */
+ * What can fail: the source's reads, the target's writes, memory. On failure the target is emptied.
+ * Memory is the scan's and one batch. One thread. */
 #include "recover/rewrite.h"
 
 #include "base/check.h"
@@ -91,7 +92,8 @@ static void copy_progress(void *ctx, uint64_t done, uint64_t total)
     copy->config->progress(copy->config->ctx, done, total);
 }
 
-/* May a live writer have given up what has just failed to read? It does so below the oldest LSN and the checkpoint. */
+/* May a live writer have given up what has just failed to read? It does so below the oldest LSN and
+ * the checkpoint. */
 static bool copy_passed(struct copy *copy)
 {
     struct weir__control_found now;

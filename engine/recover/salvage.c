@@ -2,20 +2,24 @@
  * What can still be read of a damaged log goes into a new one; what cannot is named.
  *
  * The happy path (1 and 2 in salvage_facts.c):
- *   1. the facts: log id and block size from the control file, else from what most headers say; the usable segments;
- *   2. a first walk over all of them learns the epochs: their nonces, where each began, what each promised;
- *   3. a second walk takes batches that verify as they are. Of a batch whose frames are damaged it takes each frame that
- *      verifies by itself. Where no header leads on, frames are searched at every multiple of 8, with the salt of the one
- *      epoch that is sure to stand there, and put into new batches at their LSNs;
- *   4. everything between is accounted for: `known` is the position up to which all is taken, is structure (headers,
- *      padding, unused room), or was told as a gap.
+ *   1. the facts: log id and block size from the control file, else from what most headers say; the
+ * usable segments;
+ *   2. a first walk over all of them learns the epochs: their nonces, where each began, what each
+ * promised;
+ *   3. a second walk takes batches that verify as they are. Of a batch whose frames are damaged it
+ * takes each frame that verifies by itself. Where no header leads on, frames are searched at every
+ * multiple of 8, with the salt of the one epoch that is sure to stand there, and put into new
+ * batches at their LSNs;
+ *   4. everything between is accounted for: `known` is the position up to which all is taken, is
+ * structure (headers, padding, unused room), or was told as a gap.
  *
- * A frame's checksum covers its LSN, log id, epoch and nonce, so a frame that verifies stands where it was written and is of
- * this log. Which epoch may stand at a position: the newest of those that had begun at or below it. An earlier one's bytes
- * there were cut, and do not come back.
+ * A frame's checksum covers its LSN, log id, epoch and nonce, so a frame that verifies stands where
+ * it was written and is of this log. Which epoch may stand at a position: the newest of those that
+ * had begun at or below it. An earlier one's bytes there were cut, and do not come back.
  *
- * Blocks that cannot be read are read as zeros and go the way of all bytes that do not verify. What can fail: the target,
- * memory, an unknown format version. Memory is a chunk, one batch, and an entry per epoch and segment. One thread. */
+ * Blocks that cannot be read are read as zeros and go the way of all bytes that do not verify. What
+ * can fail: the target, memory, an unknown format version. Memory is a chunk, one batch, and an
+ * entry per epoch and segment. One thread. */
 #include "recover/salvage_state.h"
 
 #include "base/bytes.h"
@@ -164,7 +168,8 @@ static int frames_flush(struct weir__salvage_state *salvage)
                               frames->wall_ns);
 }
 
-/* Where a batch can begin that holds a frame at lsn: what lies between header and frame must be nothing or a frame to skip. */
+/* Where a batch can begin that holds a frame at lsn: what lies between header and frame must be
+ * nothing or a frame to skip. */
 static bool frames_choose(const struct weir__salvage_state *salvage,
                           weir_lsn lsn,
                           weir_lsn lowest,
@@ -216,7 +221,8 @@ static int frames_skip(struct weir__salvage_state *salvage, uint64_t bytes)
     return frames_append(salvage, &skip, NULL);
 }
 
-/* Puts a frame into the batch in hand, or into a new one. 1: done; 0: there is no place for it; negative: failed. */
+/* Puts a frame into the batch in hand, or into a new one. 1: done; 0: there is no place for it;
+ * negative: failed. */
 static int frames_put(struct weir__salvage_state *salvage,
                       weir_lsn lsn,
                       const struct weir__frame *frame,
@@ -226,7 +232,8 @@ static int frames_put(struct weir__salvage_state *salvage,
     int code = 0;
     weir_lsn begin = 0;
     if (frames->open && lsn != frames->end) {
-        /* Where there is room for another header the batch ends here, as it did in the source, mostly. */
+        /* Where there is room for another header the batch ends here, as it did in the source,
+         * mostly. */
         const uint64_t between = lsn - frames->end;
         if (frames_choose(salvage, lsn, block_up(salvage, frames->end), &begin)) {
             code = frames_flush(salvage);
@@ -314,7 +321,8 @@ static void frame_continue(struct weir__salvage_state *salvage, weir_lsn lsn)
     known_raise(salvage, lsn);
 }
 
-/* What seems to be a frame's header at lsn, without its checksum: spares most places the computation. */
+/* What seems to be a frame's header at lsn, without its checksum: spares most places the
+ * computation. */
 static bool frame_plausible(const uint8_t *header, uint64_t room)
 {
     const uint16_t type = weir__get_u16(header + 16);
@@ -323,7 +331,8 @@ static bool frame_plausible(const uint8_t *header, uint64_t room)
            weir__frame_span(weir__get_u32(header)) <= room;
 }
 
-/* Looks for a frame at lsn. 1: one was taken; 0: none that verifies; negative: failed. *span_out: how far to move on. */
+/* Looks for a frame at lsn. 1: one was taken; 0: none that verifies; negative: failed. *span_out:
+ * how far to move on. */
 static int take_frame(struct weir__salvage_state *salvage,
                       weir_lsn lsn,
                       weir_lsn end,
@@ -441,8 +450,8 @@ static bool block_zero(struct weir__salvage_state *salvage, weir_lsn lsn)
     return true;
 }
 
-/* A batch that verifies and is not of the epoch due there: is it told? Of an earlier epoch than one that is sure it was cut,
- * and nothing is missing where it stands. */
+/* A batch that verifies and is not of the epoch due there: is it told? Of an earlier epoch than one
+ * that is sure it was cut, and nothing is missing where it stands. */
 static void pass_batch(struct weir__salvage_state *salvage, const struct weir__batch *batch)
 {
     const struct weir__salvage_epoch *const due = weir__salvage_epoch_due(salvage, batch->lsn);
@@ -458,7 +467,8 @@ static void pass_batch(struct weir__salvage_state *salvage, const struct weir__b
     salvage_lose(salvage, end);
 }
 
-/* From a place without a header that leads on: takes frames until there is one again. *lsn: in and out. */
+/* From a place without a header that leads on: takes frames until there is one again. *lsn: in and
+ * out. */
 static int take_stray(struct weir__salvage_state *salvage, weir_lsn *lsn)
 {
     const struct weir__range range = salvage->reader.range;
@@ -551,7 +561,8 @@ static int salvage_segment(struct weir__salvage_state *salvage)
         if (!weir__salvage_batch_sound(salvage, lsn, &batch) ||
             !weir__salvage_batch_due(salvage, &batch)) {
             code = take_stray(salvage, &lsn);
-            /* Frames of a lost header may reach into the block of the next one's, never beyond its start. */
+            /* Frames of a lost header may reach into the block of the next one's, never beyond its
+             * start. */
             if (code == 0 && lsn < range.end) {
                 lsn = block_up(salvage, lsn);
             }
@@ -650,7 +661,8 @@ static int salvage_run(struct weir__salvage_state *salvage, struct weir__catalog
                                    "no record could be read");
         }
         if (salvage->target->range.base == salvage->target->range.end) {
-            /* An empty log, or one of which nothing is left: the new one begins where the old one would have gone on. */
+            /* An empty log, or one of which nothing is left: the new one begins where the old one
+             * would have gone on. */
             salvage->at = salvage->segment_count - 1;
             code = target_follow(salvage);
         }

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Reading a damaged log, and learning what it is.
  *
- * The happy path: the control file gives log id, block and promises, else what most headers say; segments that cannot be of
- * this log are dropped; a walk over all the others follows the chain and collects the epochs it leads through, and settles
- * which of them may stand where. Payload can imitate a batch down to its checksums, but not the chain's value.
+ * The happy path: the control file gives log id, block and promises, else what most headers say;
+ * segments that cannot be of this log are dropped; a walk over all the others follows the chain and
+ * collects the epochs it leads through, and settles which of them may stand where. Payload can
+ * imitate a batch down to its checksums, but not the chain's value.
  *
- * A block that cannot be read reads as zeros and is remembered as bad. What can fail: memory, an unknown format version, a
- * directory in which nothing is recognised. One thread. */
+ * A block that cannot be read reads as zeros and is remembered as bad. What can fail: memory, an
+ * unknown format version, a directory in which nothing is recognised. One thread. */
 #include "recover/salvage_state.h"
 
 #include "base/bytes.h"
@@ -275,7 +276,8 @@ static int facts_from_segments(struct weir__salvage_state *salvage)
     return 0;
 }
 
-/* Without any sound segment header: where first batches stand tells the block, and they carry the log id. */
+/* Without any sound segment header: where first batches stand tells the block, and they carry the
+ * log id. */
 static void facts_from_batches(struct weir__salvage_state *salvage)
 {
     uint64_t votes = 0;
@@ -307,7 +309,8 @@ static void facts_from_batches(struct weir__salvage_state *salvage)
     }
 }
 
-/* Drops what is not of this log, what lies below its oldest LSN, and of two over the same LSNs the worse. */
+/* Drops what is not of this log, what lies below its oldest LSN, and of two over the same LSNs the
+ * worse. */
 static int segments_choose(struct weir__salvage_state *salvage)
 {
     size_t kept = 0;
@@ -442,7 +445,8 @@ static bool epoch_better(const struct weir__salvage_epoch *a, const struct weir_
     return a->verified != b->verified ? a->verified > b->verified : a->sound > b->sound;
 }
 
-/* Could this one, that is not sure, be added to those that count without any batch of theirs being given up for it? */
+/* Could this one, that is not sure, be added to those that count without any batch of theirs being
+ * given up for it? */
 static bool epoch_harmless(const struct weir__salvage_state *salvage,
                            size_t count,
                            const struct weir__salvage_epoch *unsure)
@@ -459,8 +463,9 @@ static bool epoch_harmless(const struct weir__salvage_state *salvage,
     return true;
 }
 
-/* Of two histories of one number the better founded stays; of two epochs the later hides the earlier from its start on. One
- * that nothing led to may be payload that imitates a batch: it counts only where it costs nothing. */
+/* Of two histories of one number the better founded stays; of two epochs the later hides the
+ * earlier from its start on. One that nothing led to may be payload that imitates a batch: it
+ * counts only where it costs nothing. */
 static void epochs_settle(struct weir__salvage_state *salvage)
 {
     struct weir__salvage_epoch *const epochs = salvage->epochs;
@@ -470,7 +475,8 @@ static void epochs_settle(struct weir__salvage_state *salvage)
             highest = weir__max_u64(highest, epochs[i].epoch);
         }
     }
-    /* The sure ones first, from the newest down; the others, and those of one number, the better founded first. There are few. */
+    /* The sure ones first, from the newest down; the others, and those of one number, the better
+     * founded first. There are few. */
     for (size_t i = 1; i < salvage->epoch_count; i++) {
         const struct weir__salvage_epoch moved = epochs[i];
         size_t to = i;
@@ -561,7 +567,8 @@ bool weir__salvage_batch_due(const struct weir__salvage_state *salvage,
            due->lsn == batch->epoch_lsn && (due->sure || (batch->flags & WEIR__BATCH_GAP) == 0);
 }
 
-/* Reads the batch into the body. 1: it verifies; 0: it does not, *why_out says why; negative: no memory. */
+/* Reads the batch into the body. 1: it verifies; 0: it does not, *why_out says why; negative: no
+ * memory. */
 int weir__salvage_batch_read(struct weir__salvage_state *salvage,
                              const struct weir__batch *batch,
                              const char **why_out)
@@ -614,8 +621,8 @@ static bool batch_epoch_sure(const struct weir__salvage_state *salvage,
     return false;
 }
 
-/* Does the chain lead from there to it: at once, or over one batch in between whose header is lost? Whoever wrote payload
- * cannot know the chain's value, which the nonce is part of. */
+/* Does the chain lead from there to it: at once, or over one batch in between whose header is lost?
+ * Whoever wrote payload cannot know the chain's value, which the nonce is part of. */
 static bool batch_follows(const struct weir__position *at, const struct weir__batch *batch)
 {
     if (batch->prev_end < at->lsn) {
@@ -631,8 +638,8 @@ static bool batch_follows(const struct weir__position *at, const struct weir__ba
     return (same || founds) && batch->chain == chain;
 }
 
-/* A batch that is sure, and not cut. If a loose run leads to it, that one was part of the log: none but its writer knew the
- * chain's value there. */
+/* A batch that is sure, and not cut. If a loose run leads to it, that one was part of the log: none
+ * but its writer knew the chain's value there. */
 static void learn_chain(struct weir__salvage_state *salvage, const struct weir__batch *batch)
 {
     if (salvage->loose_known && batch_follows(&salvage->loose, batch)) {
@@ -656,8 +663,9 @@ static void learn_loose(struct weir__salvage_state *salvage, const struct weir__
     salvage->loose_known = true;
 }
 
-/* Takes note of a sound header. *step_out: how far to move on. Over all of a batch that can be believed, and of one that
- * cannot no further than what was verified, since it may be payload of another. 0, or negative: no memory. */
+/* Takes note of a sound header. *step_out: how far to move on. Over all of a batch that can be
+ * believed, and of one that cannot no further than what was verified, since it may be payload of
+ * another. 0, or negative: no memory. */
 static int learn_batch(struct weir__salvage_state *salvage,
                        const struct weir__batch *batch,
                        uint64_t *step_out)
@@ -672,7 +680,8 @@ static int learn_batch(struct weir__salvage_state *salvage,
     if (verifies < 0) {
         return verifies;
     }
-    /* Batches do not cross segments, so nothing but a batch ever stood in a segment's first place. */
+    /* Batches do not cross segments, so nothing but a batch ever stood in a segment's first place.
+     */
     const bool sure = batch->lsn == salvage->reader.range.base + block ||
                       batch_epoch_sure(salvage, batch) ||
                       (salvage->chain_known && batch_follows(&salvage->chain, batch));

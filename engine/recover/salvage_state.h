@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What the parts of a salvage share. Private to salvage_facts.c, which reads the source and learns what it is, and salvage.c, which takes out what
- * verifies. */
+ * What the parts of a salvage share. Private to salvage_facts.c, which reads the source and learns
+ * what it is, and salvage.c, which takes out what verifies. */
 #ifndef WEIR_RECOVER_SALVAGE_STATE_H
 #define WEIR_RECOVER_SALVAGE_STATE_H
 
@@ -76,7 +76,8 @@ struct weir__salvage_state {
         *epochs; /* after the first walk: rising, each beginning above the one before */
     size_t epoch_count;
     size_t epoch_room;
-    /* The first walk: what the next batch should continue, and the same for batches that nothing led to so far. */
+    /* The first walk: what the next batch should continue, and the same for batches that nothing
+     * led to so far. */
     bool chain_known;
     struct weir__position chain;
     bool loose_known;
@@ -133,10 +134,12 @@ const struct weir__salvage_epoch *weir__salvage_epoch_due(const struct weir__sal
 bool weir__salvage_batch_sound(struct weir__salvage_state *salvage,
                                weir_lsn lsn,
                                struct weir__batch *batch_out);
-/* Is it of the epoch that may stand there? Of one that is not sure a gap is none: its length proves nothing. */
+/* Is it of the epoch that may stand there? Of one that is not sure a gap is none: its length proves
+ * nothing. */
 bool weir__salvage_batch_due(const struct weir__salvage_state *salvage,
                              const struct weir__batch *batch);
-/* Reads the batch into the body. 1: it verifies; 0: it does not, *why_out says why; negative: no memory. */
+/* Reads the batch into the body. 1: it verifies; 0: it does not, *why_out says why; negative: no
+ * memory. */
 int weir__salvage_batch_read(struct weir__salvage_state *salvage,
                              const struct weir__batch *batch,
                              const char **why_out);

@@ -2,17 +2,20 @@
  * Where the log ends, and why there.
  *
  * The happy path:
- *   1. the control file gives a position and the highest promises; the names in the directory give the segments;
+ *   1. the control file gives a position and the highest promises; the names in the directory give
+ * the segments;
  *   2. the segments from the oldest LSN to the position must lie end to end;
- *   3. batches are judged and read through the window for as long as each continues the one before, in its segment or as
- *      the first batch of the next one;
- *   4. at the first that does not, the promises seen so far decide, and if they lie below, everything behind is searched,
- *      block by block, for a batch of the newest epoch that knows of a higher one;
+ *   3. batches are judged and read through the window for as long as each continues the one before,
+ * in its segment or as the first batch of the next one;
+ *   4. at the first that does not, the promises seen so far decide, and if they lie below,
+ * everything behind is searched, block by block, for a batch of the newest epoch that knows of a
+ * higher one;
  *   5. what was found behind gives the verdict its name.
  * Points 4 and 5 are scan_behind.c.
  *
- * What can fail: reading. A block that cannot be read is never an end of the log; it is reported and nothing is decided
- * behind it. Memory is one window and the list of names. Every loop moves on by at least a block. One thread. */
+ * What can fail: reading. A block that cannot be read is never an end of the log; it is reported
+ * and nothing is decided behind it. Memory is one window and the list of names. Every loop moves on
+ * by at least a block. One thread. */
 #include "recover/scan_state.h"
 
 #include "base/bytes.h"
@@ -25,7 +28,8 @@
 #include <string.h>
 
 #define SCAN_PROGRESS_BYTES ((uint64_t)4 << 20)
-/* An epoch beyond this is not an epoch but bytes that look like one; the opener counts on from the largest. */
+/* An epoch beyond this is not an epoch but bytes that look like one; the opener counts on from the
+ * largest. */
 #define SCAN_EPOCH_MAX ((uint64_t)1 << 62)
 /* What the window holds by default: four chunks of 1 MiB. */
 #define SCAN_WINDOW_BYTES ((uint64_t)4 << 20)
@@ -46,7 +50,8 @@ void weir__scan_why(struct weir__scan_state *scan, const char *format, ...)
     va_end(args);
 }
 
-/* The fault becomes the report's error: of a log that is corrupt or cannot be read, not of the scan. */
+/* The fault becomes the report's error: of a log that is corrupt or cannot be read, not of the
+ * scan. */
 static int scan_decide(struct weir__scan_state *scan,
                        enum weir_verdict verdict,
                        weir_lsn bad_lsn,
@@ -65,7 +70,8 @@ static int scan_decide(struct weir__scan_state *scan,
     return WEIR__SCAN_DECIDED;
 }
 
-/* Damage at bad_lsn; the text goes into the error and the sentence. range.end == range.base: the file is not known. */
+/* Damage at bad_lsn; the text goes into the error and the sentence. range.end == range.base: the
+ * file is not known. */
 int weir__scan_corrupt(struct weir__scan_state *scan,
                        struct weir__range range,
                        weir_lsn bad_lsn,
@@ -89,7 +95,8 @@ int weir__scan_corrupt(struct weir__scan_state *scan,
     return scan_decide(scan, WEIR_VERDICT_CORRUPT, bad_lsn, &fault);
 }
 
-/* What a failed call on a segment means: unreadable and short files are verdicts, the rest are failures of the scan. */
+/* What a failed call on a segment means: unreadable and short files are verdicts, the rest are
+ * failures of the scan. */
 int weir__scan_failed(struct weir__scan_state *scan,
                       int code,
                       struct weir__range range,
@@ -133,7 +140,8 @@ void weir__scan_epoch_seen(struct weir__scan_state *scan, uint64_t epoch)
 
 /* ---- progress ---- */
 
-/* Says how far the reading is, now that it stands at lsn of a segment. Segments are walked upwards. */
+/* Says how far the reading is, now that it stands at lsn of a segment. Segments are walked upwards.
+ */
 void weir__scan_progress(struct weir__scan_state *scan, size_t index, weir_lsn lsn)
 {
     if (scan->config->progress == NULL) {
@@ -279,8 +287,8 @@ int weir__scan_header_read(struct weir__scan_state *scan,
                              fault);
 }
 
-/* What a segment's header says. *why_out is NULL when it is one of this log and agrees with the name, else a phrase.
- * WEIR_EFORMAT: written by a build that knows more than this one. */
+/* What a segment's header says. *why_out is NULL when it is one of this log and agrees with the
+ * name, else a phrase. WEIR_EFORMAT: written by a build that knows more than this one. */
 int weir__scan_header_judge(struct weir__scan_state *scan,
                             struct weir__range range,
                             const uint8_t bytes[WEIR__SEGMENT_HEADER_BYTES],
@@ -349,7 +357,8 @@ static int scan_enter_first(struct weir__scan_state *scan, size_t index)
 
 /* ---- batches ---- */
 
-/* Reads and checks what stands behind a header that continues the position. What does not hold is in the finding. */
+/* Reads and checks what stands behind a header that continues the position. What does not hold is
+ * in the finding. */
 static int scan_body(struct weir__scan_state *scan, struct weir__scan_finding *finding)
 {
     struct weir__batch_check check;
@@ -386,8 +395,8 @@ static int scan_body(struct weir__scan_state *scan, struct weir__scan_finding *f
     return 0;
 }
 
-/* Looks at one place where the batch that is due may stand. The window has turned to its segment. A block that cannot be
- * read is put into the finding: the batch may stand at the other place. */
+/* Looks at one place where the batch that is due may stand. The window has turned to its segment. A
+ * block that cannot be read is put into the finding: the batch may stand at the other place. */
 static int scan_look_in(struct weir__scan_state *scan, struct weir__scan_finding *finding)
 {
     uint8_t header[WEIR__BATCH_HEADER_BYTES];
@@ -472,8 +481,8 @@ static int scan_accept(struct weir__scan_state *scan, const struct weir__scan_fi
     return scan->said == 0 ? WEIR__SCAN_GO_ON : WEIR__SCAN_STOPPED;
 }
 
-/* The first batch of the segment that begins where the position's ends. Of several candidates the first that continues
- * counts, else the first. */
+/* The first batch of the segment that begins where the position's ends. Of several candidates the
+ * first that continues counts, else the first. */
 static int scan_next_segment(struct weir__scan_state *scan, struct weir__scan_stop *stop)
 {
     stop->next_base = scan->index == WEIR__SCAN_NONE ? scan->at.lsn : scan->ranges[scan->index].end;
@@ -574,7 +583,8 @@ static bool scan_anchor_there(struct weir__scan_state *scan, size_t index)
            scan_anchor_sound(scan, range, header, &batch);
 }
 
-/* The first batch of the oldest segment is its own anchor: what it says it continues was trimmed. */
+/* The first batch of the oldest segment is its own anchor: what it says it continues was trimmed.
+ */
 static int scan_anchor(struct weir__scan_state *scan, size_t index)
 {
     const struct weir__range range = scan->ranges[index];
@@ -632,9 +642,9 @@ static int scan_anchor(struct weir__scan_state *scan, size_t index)
         finding.why);
 }
 
-/* The log's first segment is still there: its first batch continues the origin, with a chain of 0 and whatever epoch was
- * the newest then. The origin is the first place for a batch; the segment's base will do as well, since nothing lies
- * between. */
+/* The log's first segment is still there: its first batch continues the origin, with a chain of 0
+ * and whatever epoch was the newest then. The origin is the first place for a batch; the segment's
+ * base will do as well, since nothing lies between. */
 static int scan_origin(struct weir__scan_state *scan, size_t index)
 {
     const struct weir__range range = scan->ranges[index];
@@ -658,7 +668,8 @@ static int scan_origin(struct weir__scan_state *scan, size_t index)
     return WEIR__SCAN_GO_ON; /* a block that cannot be read is met again */
 }
 
-/* Chooses the start, sees to it that the segments up to there are complete, and enters its segment. */
+/* Chooses the start, sees to it that the segments up to there are complete, and enters its segment.
+ */
 static int scan_begin(struct weir__scan_state *scan)
 {
     struct weir_report *const report = &scan->result->report;
@@ -683,8 +694,8 @@ static int scan_begin(struct weir__scan_state *scan)
         if (!scan->config->from_oldest) {
             from_checkpoint = scan->at.lsn >= oldest || checkpoint_held;
         } else if (checkpoint_held && scan->at.lsn <= range.base + scan->block_bytes) {
-            /* A checkpoint below the oldest segment serves only where that one has no batch yet: a live writer may give up
-             * what lies below at any time. */
+            /* A checkpoint below the oldest segment serves only where that one has no batch yet: a
+             * live writer may give up what lies below at any time. */
             from_checkpoint = scan->at.lsn >= range.base || !scan_anchor_there(scan, oldest_index);
         }
     }
@@ -719,7 +730,8 @@ static int scan_begin(struct weir__scan_state *scan)
     return scan->index == WEIR__SCAN_NONE ? WEIR__SCAN_GO_ON : scan_enter_first(scan, scan->index);
 }
 
-/* All that was promised before a batch is looked at. An earlier epoch's word holds up to the newest one's start. */
+/* All that was promised before a batch is looked at. An earlier epoch's word holds up to the newest
+ * one's start. */
 static void scan_promises(struct weir__scan_state *scan)
 {
     const struct weir__control_found *const found = scan->config->control;
@@ -748,8 +760,8 @@ static void scan_promises(struct weir__scan_state *scan)
 
 /* ---- the whole ---- */
 
-/* A log that came past its origin has a segment that holds its end, or one that begins there: the one that holds the byte
- * before a checkpoint is never given up. */
+/* A log that came past its origin has a segment that holds its end, or one that begins there: the
+ * one that holds the byte before a checkpoint is never given up. */
 static int scan_end_held(struct weir__scan_state *scan)
 {
     const weir_lsn end = scan->at.lsn;
@@ -772,7 +784,8 @@ static int scan_run(struct weir__scan_state *scan)
         step = scan_batches(scan, &stop);
     }
     if (step == WEIR__SCAN_GO_ON) {
-        /* The segments that were entered on the way lie end to end; a second file over one of them may not. */
+        /* The segments that were entered on the way lie end to end; a second file over one of them
+         * may not. */
         const struct weir__control *const control = scan->control;
         const weir_lsn oldest = weir__max_u64(control->oldest_lsn, control->first_lsn);
         if (scan->at.lsn > control->first_lsn + scan->block_bytes && oldest < scan->at.lsn) {

@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Why the log ends where it does.
  *
- * The happy path: nothing promised more, and the log was closed there, or nothing but zeros stands behind. Else, in this
- * order: a batch of a later epoch than the control file knows; a promise above the end; a block that cannot be read; and then
- * a search, block by block through everything behind, for a batch of the newest epoch that knows of a higher promise. What
- * that search saw gives the end its name.
+ * The happy path: nothing promised more, and the log was closed there, or nothing but zeros stands
+ * behind. Else, in this order: a batch of a later epoch than the control file knows; a promise
+ * above the end; a block that cannot be read; and then a search, block by block through everything
+ * behind, for a batch of the newest epoch that knows of a higher promise. What that search saw
+ * gives the end its name.
  *
- * Only what a checksum covers is believed, and only batches of the newest epoch are witnesses: bytes of an earlier epoch
- * say nothing about what was promised later, and below the newest epoch's start everything was promised when it began.
+ * Only what a checksum covers is believed, and only batches of the newest epoch are witnesses:
+ * bytes of an earlier epoch say nothing about what was promised later, and below the newest epoch's
+ * start everything was promised when it began.
  *
- * What can fail: reading. A block that cannot be read could hide a promise, so it is never passed over. One thread. */
+ * What can fail: reading. A block that cannot be read could hide a promise, so it is never passed
+ * over. One thread. */
 #include "recover/scan_state.h"
 
 #include "base/bytes.h"
@@ -49,8 +52,8 @@ static const char *scan_witness_text(enum weir__scan_witness witness)
     return "the control file";
 }
 
-/* Is it a batch of an epoch that the control file does not know, which continues the log exactly? Nobody but a later
- * owner of this log can have written it. */
+/* Is it a batch of an epoch that the control file does not know, which continues the log exactly?
+ * Nobody but a later owner of this log can have written it. */
 static bool finding_newer(const struct weir__scan_state *scan,
                           const struct weir__scan_finding *finding)
 {
@@ -60,7 +63,8 @@ static bool finding_newer(const struct weir__scan_state *scan,
            batch->epoch_lsn == scan->at.lsn && batch->chain == scan->at.chain;
 }
 
-/* Which of the two places to blame: the one that has something of the log's in it, else the position itself. */
+/* Which of the two places to blame: the one that has something of the log's in it, else the
+ * position itself. */
 static const struct weir__scan_finding *stop_blame(const struct weir__scan_stop *stop)
 {
     const struct weir__scan_finding *const there = &stop->there;
@@ -188,7 +192,8 @@ static bool scan_block(struct weir__scan_state *scan,
     return false;
 }
 
-/* Searches one segment from lsn on. WEIR__SCAN_DECIDED: unreadable, or the promise above the position was found. */
+/* Searches one segment from lsn on. WEIR__SCAN_DECIDED: unreadable, or the promise above the
+ * position was found. */
 static int scan_search_segment(struct weir__scan_state *scan,
                                size_t index,
                                weir_lsn from,

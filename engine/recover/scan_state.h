@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What the parts of a scan share. Private to scan.c, which walks the log to where it ends, and scan_behind.c, which says why
- * it ends there. */
+ * What the parts of a scan share. Private to scan.c, which walks the log to where it ends, and
+ * scan_behind.c, which says why it ends there. */
 #ifndef WEIR_RECOVER_SCAN_STATE_H
 #define WEIR_RECOVER_SCAN_STATE_H
 
@@ -82,13 +82,15 @@ struct weir__scan_stop {
 
 /* Adds to the report's sentence. */
 void weir__scan_why(struct weir__scan_state *scan, const char *format, ...) WEIR__PRINTF(2, 3);
-/* Damage at bad_lsn; the text goes into the error and the sentence. range.end == range.base: the file is not known. */
+/* Damage at bad_lsn; the text goes into the error and the sentence. range.end == range.base: the
+ * file is not known. */
 int weir__scan_corrupt(struct weir__scan_state *scan,
                        struct weir__range range,
                        weir_lsn bad_lsn,
                        const char *format,
                        ...) WEIR__PRINTF(4, 5);
-/* What a failed call on a segment means: unreadable and short files are verdicts, the rest are failures of the scan. */
+/* What a failed call on a segment means: unreadable and short files are verdicts, the rest are
+ * failures of the scan. */
 int weir__scan_failed(struct weir__scan_state *scan,
                       int code,
                       struct weir__range range,
@@ -99,7 +101,8 @@ void weir__scan_promise(struct weir__scan_state *scan,
                         enum weir__scan_witness witness,
                         weir_lsn at);
 void weir__scan_epoch_seen(struct weir__scan_state *scan, uint64_t epoch);
-/* Says how far the reading is, now that it stands at lsn of a segment. Segments are walked upwards. */
+/* Says how far the reading is, now that it stands at lsn of a segment. Segments are walked upwards.
+ */
 void weir__scan_progress(struct weir__scan_state *scan, size_t index, weir_lsn lsn);
 /* Do the segment's ends fit the log's blocks? */
 bool weir__scan_aligned(const struct weir__scan_state *scan, struct weir__range range);
@@ -108,8 +111,8 @@ int weir__scan_header_read(struct weir__scan_state *scan,
                            struct weir__range range,
                            uint8_t bytes[WEIR__SEGMENT_HEADER_BYTES],
                            struct weir__fault *fault);
-/* What a segment's header says. *why_out is NULL when it is one of this log and agrees with the name, else a phrase.
- * WEIR_EFORMAT: written by a build that knows more than this one. */
+/* What a segment's header says. *why_out is NULL when it is one of this log and agrees with the
+ * name, else a phrase. WEIR_EFORMAT: written by a build that knows more than this one. */
 int weir__scan_header_judge(struct weir__scan_state *scan,
                             struct weir__range range,
                             const uint8_t bytes[WEIR__SEGMENT_HEADER_BYTES],

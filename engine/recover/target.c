@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Writing a new log from the outside in: segments first, the control file last.
  *
- * The happy path: open the directory and take its lock; enter a segment (filled with zeros under the name weir.prepare, headed,
- * synced, renamed); write batches and gaps in it; enter the next, which syncs the one before; finish with a control file that
- * says where the log ends. Until that file is there, nothing here is a log, so a crash leaves nothing that could be taken
- * for one, and writes need no order among themselves.
+ * The happy path: open the directory and take its lock; enter a segment (filled with zeros under
+ * the name weir.prepare, headed, synced, renamed); write batches and gaps in it; enter the next,
+ * which syncs the one before; finish with a control file that says where the log ends. Until that
+ * file is there, nothing here is a log, so a crash leaves nothing that could be taken for one, and
+ * writes need no order among themselves.
  *
- * A batch keeps its LSN and its frames keep theirs, so lengths and places are those of the source. New are log id, epoch
- * and nonce, and with them every checksum that is salted with them.
+ * A batch keeps its LSN and its frames keep theirs, so lengths and places are those of the source.
+ * New are log id, epoch and nonce, and with them every checksum that is salted with them.
  *
- * What can fail: any call of the I/O seam, memory. The first failure is final; weir__target_abandon removes what was made.
- * One thread. */
+ * What can fail: any call of the I/O seam, memory. The first failure is final; weir__target_abandon
+ * removes what was made. One thread. */
 #include "recover/target.h"
 
 #include "base/bytes.h"
@@ -180,7 +181,8 @@ int weir__target_begin(struct weir__target *target,
     target->parent_log_id = parent_log_id;
     target->oldest = oldest;
     target->epoch.epoch = 1;
-    /* The new device may need larger blocks than the log has: then it goes through the page cache. */
+    /* The new device may need larger blocks than the log has: then it goes through the page cache.
+     */
     target->dir.direct = target->dir.direct && target->dir.facts.direct_align <= block_bytes;
     int code = random_u64(&target->log_id);
     if (code == 0) {

@@ -52,8 +52,8 @@ int weir__dir_lock(struct weir__dir *dir, uint64_t timeout_ns, struct weir__faul
 /* True if another open file description holds the writer's lock. */
 bool weir__dir_writer_live(struct weir__dir *dir);
 
-/* Makes an earlier writer's page not valid: right after the lock, before anything is found out about the log, for it may name
- * positions that were lost with the power. */
+/* Makes an earlier writer's page not valid: right after the lock, before anything is found out
+ * about the log, for it may name positions that were lost with the power. */
 void weir__dir_live_forget(struct weir__dir *dir);
 /* Creates and maps the live page, marks it valid for (log_id, epoch). A refusal is no error:
  * readers then learn the durable LSN from headers. */

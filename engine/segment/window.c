@@ -1,23 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Sequential reading of one segment in large aligned chunks.
  *
- * The window owns `depth` chunk buffers in one block of memory, used as a ring in file order. The happy path of a peek:
+ * The window owns `depth` chunk buffers in one block of memory, used as a ring in file order. The
+ * happy path of a peek:
  *   1. the chunk that holds the byte is found in the ring, chunks before it are given back;
  *   2. free buffers are handed to the reader thread, up to the limit of this call and no further;
  *   3. if the chunk itself is still on its way, it is waited for;
  *   4. the caller gets a pointer into the chunk.
- * A byte that no chunk holds starts a new run there: what is on its way is waited for, since its memory is about to be
- * used again. Without read-ahead there is one chunk at a time, read on demand; it starts small after a jump and doubles
- * while the reading is sequential, so that whoever hops from header to header does not read all that lies between.
+ * A byte that no chunk holds starts a new run there: what is on its way is waited for, since its
+ * memory is about to be used again. Without read-ahead there is one chunk at a time, read on
+ * demand; it starts small after a jump and doubles while the reading is sequential, so that whoever
+ * hops from header to header does not read all that lies between.
  *
- * A queue belongs to the thread that opened it, while a cursor may pass from thread to thread. So read-ahead has a
- * thread of its own, which opens the queue, pushes what is wanted and reaps what has landed; the two sides meet under
- * one mutex, once per chunk.
+ * A queue belongs to the thread that opened it, while a cursor may pass from thread to thread. So
+ * read-ahead has a thread of its own, which opens the queue, pushes what is wanted and reaps what
+ * has landed; the two sides meet under one mutex, once per chunk.
  *
- * What can fail: the device. A chunk that cannot be read as a whole is read again block by block, so that the good
- * blocks before the bad one are delivered and the fault names the bad one. Failures are not remembered: asking again
- * reads again. A queue that is refused or breaks costs speed only; memory that a broken one may still write to is left
- * to it for good. One thread at a time. */
+ * What can fail: the device. A chunk that cannot be read as a whole is read again block by block,
+ * so that the good blocks before the bad one are delivered and the fault names the bad one.
+ * Failures are not remembered: asking again reads again. A queue that is refused or breaks costs
+ * speed only; memory that a broken one may still write to is left to it for good. One thread at a
+ * time. */
 #include "segment/window.h"
 
 #include "base/check.h"
@@ -98,7 +101,7 @@ struct weir__window {
     struct window_chunk chunks[];
 };
 
-/* ---- sizes ---------------------------------------------------------------------------------------------------- */
+/* ---- sizes ----------------------------------------------------------------------------------- */
 
 static size_t window_chunk_bytes(const struct weir__window_config *config)
 {
@@ -119,8 +122,8 @@ static unsigned window_depth(const struct weir__window_config *config)
     return config->depth < WINDOW_DEPTH_MAX ? config->depth : WINDOW_DEPTH_MAX;
 }
 
-/* Direct reads into ordinary pages measured 2.8 times slower once a request needs more segments than the device takes,
- * so whatever comes near a huge page gets one. */
+/* Direct reads into ordinary pages measured 2.8 times slower once a request needs more segments
+ * than the device takes, so whatever comes near a huge page gets one. */
 static size_t window_buffer_bytes(const struct weir__window_config *config)
 {
     const size_t bytes = window_chunk_bytes(config) * window_depth(config);
@@ -138,7 +141,7 @@ size_t weir__window_memory(const struct weir__window_config *config)
            weir__mem_io_bytes(window_buffer_bytes(config));
 }
 
-/* ---- the reader thread ---------------------------------------------------------------------------------------- */
+/* ---- the reader thread ----------------------------------------------------------------------- */
 
 static struct window_chunk *window_chunk_at(struct weir__window *window, unsigned index)
 {
@@ -146,7 +149,8 @@ static struct window_chunk *window_chunk_at(struct weir__window *window, unsigne
     return &window->chunks[(window->first + index) % window->depth];
 }
 
-/* Pushes chunks that are wanted. Those that the queue does not take go back untouched: the caller reads them itself. */
+/* Pushes chunks that are wanted. Those that the queue does not take go back untouched: the caller
+ * reads them itself. */
 static void ahead_push(struct weir__window *window)
 {
     struct weir__io *const io = window->dir->io;
@@ -185,8 +189,8 @@ static void ahead_take(struct weir__window *window, const struct weir__event *ev
     weir__check(event->data < window->depth);
     struct window_chunk *const chunk = &window->chunks[event->data];
     weir__check(chunk->state == CHUNK_READING);
-    /* An error or a short result is no more than unfinished work: the plain read that completes the chunk when somebody
-     * asks for it will meet the error again, if it is one. */
+    /* An error or a short result is no more than unfinished work: the plain read that completes the
+     * chunk when somebody asks for it will meet the error again, if it is one. */
     if (event->result > 0) {
         chunk->done = (size_t)weir__min_u64((uint64_t)event->result, chunk->bytes);
     }
@@ -305,7 +309,7 @@ static void ahead_stop(struct weir__window *window)
     ahead->running = false;
 }
 
-/* ---- opening and turning -------------------------------------------------------------------------------------- */
+/* ---- opening and turning --------------------------------------------------------------------- */
 
 static void window_share_memory(struct weir__window *window)
 {
@@ -415,12 +419,14 @@ static bool window_wants_direct(const struct weir__window *window)
     if (!window->past_cache) {
         return window->dir->direct && !window->buffered;
     }
-    /* A log that was made for smaller blocks than this device takes cannot be read directly up to every limit. */
+    /* A log that was made for smaller blocks than this device takes cannot be read directly up to
+     * every limit. */
     return window->dir->direct || (facts->direct && (window->block_bytes == 0 ||
                                                      facts->direct_align <= window->block_bytes));
 }
 
-/* A log's block is a multiple of what the device needs, so a unit of the device never reaches over a limit. */
+/* A log's block is a multiple of what the device needs, so a unit of the device never reaches over
+ * a limit. */
 static uint32_t window_unit(const struct weir__window *window, bool direct)
 {
     const uint32_t align = window->dir->facts.direct_align;
@@ -472,17 +478,17 @@ void weir__window_forget(struct weir__window *window)
     window->plain_bytes = WINDOW_CHUNK_STEP_BYTES;
 }
 
-/* ---- reading -------------------------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
-/* Reads on until the chunk is full, the file ends or the device refuses. `step` bytes at most per call (a
- * multiple of the unit), none across a unit's end if it is one unit. 0: full; 1: the
- * file ends at chunk->done; negative: errno at align_down(chunk->done, unit). */
+/* Reads on until the chunk is full, the file ends or the device refuses. `step` bytes at most per
+ * call (a multiple of the unit), none across a unit's end if it is one unit. 0: full; 1: the file
+ * ends at chunk->done; negative: errno at align_down(chunk->done, unit). */
 static int chunk_read(struct weir__window *window, struct window_chunk *chunk, size_t step)
 {
     struct weir__io *const io = window->dir->io;
     while (chunk->done < chunk->bytes) {
-        /* A direct read must go on at a multiple of the unit. A short one ends elsewhere only at the file's end, and is
-         * then no longer the second time. */
+        /* A direct read must go on at a multiple of the unit. A short one ends elsewhere only at
+         * the file's end, and is then no longer the second time. */
         const size_t at =
             window->file_direct ? (size_t)weir__align_down(chunk->done, window->unit) : chunk->done;
         const size_t bytes = (size_t)weir__min_u64(step - at % window->unit, chunk->bytes - at);
@@ -502,7 +508,8 @@ static int chunk_read(struct weir__window *window, struct window_chunk *chunk, s
     return 0;
 }
 
-/* Cuts a chunk of the ring to what was read of it, and drops those behind it, which no longer join on. */
+/* Cuts a chunk of the ring to what was read of it, and drops those behind it, which no longer join
+ * on. */
 static void chunk_cut(struct weir__window *window, struct window_chunk *chunk)
 {
     unsigned index = 0;
@@ -517,8 +524,8 @@ static void chunk_cut(struct weir__window *window, struct window_chunk *chunk)
     window->run_end = chunk->offset + chunk->bytes;
 }
 
-/* Completes a chunk that is not away, in plain reads. On 0 it holds at least the byte at `needed` (an offset in the
- * chunk), and chunk->bytes says how far it goes. */
+/* Completes a chunk that is not away, in plain reads. On 0 it holds at least the byte at `needed`
+ * (an offset in the chunk), and chunk->bytes says how far it goes. */
 static int chunk_finish(struct weir__window *window,
                         struct window_chunk *chunk,
                         size_t needed,
@@ -580,8 +587,9 @@ window_extend(struct weir__window *window, uint64_t fetch_end, size_t chunk_byte
     return chunk;
 }
 
-/* True while a chunk at run_end is worth the hand-over: a full one, or the segment's last. What a growing limit adds at
- * a log's end comes in pieces too small for that; they are read when they are asked for. */
+/* True while a chunk at run_end is worth the hand-over: a full one, or the segment's last. What a
+ * growing limit adds at a log's end comes in pieces too small for that; they are read when they are
+ * asked for. */
 static bool window_ahead_wanted(const struct weir__window *window, uint64_t fetch_end)
 {
     return window->count < window->depth && window->run_end < fetch_end &&
@@ -610,7 +618,8 @@ static void window_read_ahead(struct weir__window *window, uint64_t fetch_end)
     (void)pthread_mutex_unlock(&ahead->mutex);
 }
 
-/* The chunk of the ring that holds `offset`, with those before it given back; NULL: none holds it. */
+/* The chunk of the ring that holds `offset`, with those before it given back; NULL: none holds it.
+ */
 static struct window_chunk *window_find(struct weir__window *window, uint64_t offset)
 {
     if (window->count == 0 || offset < window_chunk_at(window, 0)->offset) {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Producers: reserving a place and committing it.
  *
- * One fetch-add decides. It fits: the place is ours. It crosses the end: we are the closer and open the next slot with our own record in it. The slot was
- * closed: we wait until it is open, and only then add again. Producer threads only; nothing is allocated. */
+ * One fetch-add decides. It fits: the place is ours. It crosses the end: we are the closer and open
+ * the next slot with our own record in it. The slot was closed: we wait until it is open, and only
+ * then add again. Producer threads only; nothing is allocated. */
 #include "base/check.h"
 #include "port/clock.h"
 #include "port/wait.h"
@@ -75,7 +76,8 @@ static int wait_open(struct weir__stage *stage, uint64_t deadline_ns)
     }
 }
 
-/* A free slot for the holder of the role. WEIR__SLOT_NONE: none before the deadline, or shut down, or failed. */
+/* A free slot for the holder of the role. WEIR__SLOT_NONE: none before the deadline, or shut down,
+ * or failed. */
 static uint32_t wait_free(struct weir__stage *stage, uint64_t deadline_ns)
 {
     bool late = false;
@@ -95,8 +97,9 @@ static uint32_t wait_free(struct weir__stage *stage, uint64_t deadline_ns)
     }
 }
 
-/* Ours is the add that crossed the end of slot `index`, `end` units in: opens the next slot with `units` of ours in it.
- * 0 with *slot_out; -EAGAIN: the role was left to the flusher because the next segment is not prepared: wait and try again; else final. */
+/* Ours is the add that crossed the end of slot `index`, `end` units in: opens the next slot with
+ * `units` of ours in it. 0 with *slot_out; -EAGAIN: the role was left to the flusher because the
+ * next segment is not prepared: wait and try again; else final. */
 static int close_slot(struct weir__stage *stage,
                       uint32_t index,
                       uint32_t end,
@@ -172,8 +175,9 @@ static int reserve_in_slot(struct weir__stage *stage,
         if (code != 0) {
             return code;
         }
-        /* Callers who may return without a place could add again and again; they, and those who were told that space is out, add only after
-         * they have read the word open. The others wait after a refusal, which comes to the same. */
+        /* Callers who may return without a place could add again and again; they, and those who
+         * were told that space is out, add only after they have read the word open. The others wait
+         * after a refusal, which comes to the same. */
         if (deadline_ns != WEIR__NEVER || weir__load(&stage->at_frontier, relaxed)) {
             if (!word_open(stage, weir__load(&stage->word, relaxed))) {
                 if (deadline_ns == 0) {
@@ -217,7 +221,7 @@ static int reserve_in_slot(struct weir__stage *stage,
     }
 }
 
-/* ---- records and groups beyond a slot ------------------------------------------------------------------------- */
+/* ---- records and groups beyond a slot -------------------------------------------------------- */
 
 static int oversize_take(struct weir__stage *stage, uint64_t deadline_ns, uint32_t *index_out)
 {
@@ -231,8 +235,8 @@ static int oversize_take(struct weir__stage *stage, uint64_t deadline_ns, uint32
             return code;
         }
         uint64_t bits = weir__load(&stage->oversize_free, acquire);
-        /* The loser of the CAS sees the fresh bits; each failure means that another took or gave a buffer. Acquire: what the flusher did to the
-         * buffer is over. */
+        /* The loser of the CAS sees the fresh bits; each failure means that another took or gave a
+         * buffer. Acquire: what the flusher did to the buffer is over. */
         while (bits != 0) {
             unsigned bit = (unsigned)__builtin_ctzll(bits);
             if (weir__cas(&stage->oversize_free, &bits, bits & (bits - 1), acquire)) {
@@ -289,7 +293,8 @@ static int wait_frontier(struct weir__stage *stage, uint64_t seen, uint64_t dead
     }
 }
 
-/* Holding the role behind a closed slot: puts the oversize slot `big` where the role stands, and opens an ordinary one behind it. */
+/* Holding the role behind a closed slot: puts the oversize slot `big` where the role stands, and
+ * opens an ordinary one behind it. */
 static void oversize_insert(struct weir__stage *stage,
                             uint32_t big,
                             uint32_t units,
@@ -412,7 +417,8 @@ void weir__stage_commit(struct weir__stage *stage,
     struct weir__slot *slot = &stage->slots[place->slot];
     uint64_t change = ((uint64_t)records << 32) - place->units;
 
-    /* acq_rel: releases the bytes just filled; the one that reaches zero acquires everybody else's. */
+    /* acq_rel: releases the bytes just filled; the one that reaches zero acquires everybody else's.
+     */
     if ((weir__fetch_add(&slot->pend, change, acq_rel) & PEND_LOW) == place->units) {
         weir__stage_push(stage, place->slot);
     } else if (weir__load(&stage->fl_sleep, seq_cst) == 1) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The flusher's part of the stage: taking complete slots, sealing and opening on its own account, acknowledging, giving back, and going to sleep
- * without missing a wake-up. One thread, the flusher. */
+ * The flusher's part of the stage: taking complete slots, sealing and opening on its own account,
+ * acknowledging, giving back, and going to sleep without missing a wake-up. One thread, the
+ * flusher. */
 #include "base/check.h"
 #include "port/wait.h"
 #include "stage/stage.h"
@@ -14,7 +15,8 @@ bool weir__stage_take(struct weir__stage *stage, uint32_t *slot_out)
         return false;
     }
     struct weir__slot *slot = &stage->slots[index];
-    /* The ring carries the index; this acquires what every producer put into the slot, and the sealer's `end`. */
+    /* The ring carries the index; this acquires what every producer put into the slot, and the
+     * sealer's `end`. */
     uint64_t pend = weir__load(&slot->pend, acquire);
     weir__check((pend & PEND_LOW) == 0);
     slot->records = (uint32_t)(pend >> 32);
@@ -28,8 +30,9 @@ uint32_t weir__stage_free_count(struct weir__stage *stage)
     return weir__ring_count(stage->free);
 }
 
-/* Whether the open slot holds something and can be closed: another is free, or everything before it is acknowledged (with few slots this very one
- * will then be the next free one). A look, not a promise: a closer may take the last slot meanwhile, and must_open covers that. */
+/* Whether the open slot holds something and can be closed: another is free, or everything before it
+ * is acknowledged (with few slots this very one will then be the next free one). A look, not a
+ * promise: a closer may take the last slot meanwhile, and must_open covers that. */
 static bool
 can_seal(struct weir__stage *stage, const struct weir__stage_flusher *flusher, uint64_t word)
 {
@@ -128,7 +131,8 @@ bool weir__stage_serve(struct weir__stage *stage,
 void weir__stage_show(struct weir__stage *stage, uint32_t index, weir_lsn complete_end)
 {
     weir__store(&stage->complete, complete_end, release);
-    /* Release: header, frames and `end` before the slot is open to readers. RMW: readers that fail lift and lower the count meanwhile. */
+    /* Release: header, frames and `end` before the slot is open to readers. RMW: readers that fail
+     * lift and lower the count meanwhile. */
     weir__fetch_sub(&stage->slots[index].pins, PINS_CLOSED, release);
     weir__gen_bump(&stage->complete_gen);
 }
@@ -187,8 +191,9 @@ bool weir__stage_going_to_sleep(struct weir__stage *stage,
                                 uint32_t how,
                                 bool may_seal)
 {
-    /* seq_cst against a commit's add on W and load of fl_sleep: one of the two sees the other. As an RMW of this word it also acquires every push,
-     * `owed`, `shut` and frontier move whose nudge came before. */
+    /* seq_cst against a commit's add on W and load of fl_sleep: one of the two sees the other. As
+     * an RMW of this word it also acquires every push, `owed`, `shut` and frontier move whose nudge
+     * came before. */
     weir__exchange(&stage->fl_sleep, how, seq_cst);
     uint64_t word = weir__load(&stage->word, seq_cst);
     bool busy = weir__ring_count(stage->sealed) > 0 || weir__load(&stage->failed, acquire) ||
@@ -209,7 +214,8 @@ bool weir__stage_going_to_sleep(struct weir__stage *stage,
 
 void weir__stage_awake(struct weir__stage *stage)
 {
-    /* An RMW as well: the nudges of others stay in the release sequence that our next exchange acquires. */
+    /* An RMW as well: the nudges of others stay in the release sequence that our next exchange
+     * acquires. */
     weir__exchange(&stage->fl_sleep, 0u, acq_rel);
 }
 

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Setting the stage up, and the steps that producers and flusher share: generations, waking the flusher, the role, sealing.
+ * Setting the stage up, and the steps that producers and flusher share: generations, waking the
+ * flusher, the role, sealing.
  *
- * The happy path of a slot's life: role_open stores W -> producers add to W, fill, commit -> an add crosses the end, its thread is the closer:
- * role_close, role_plan, role_open (the next slot), seal (this one) -> the last commit pushes it -> the flusher takes, shows, writes,
- * acknowledges, hides and gives it back. */
+ * The happy path of a slot's life: role_open stores W -> producers add to W, fill, commit -> an add
+ * crosses the end, its thread is the closer: role_close, role_plan, role_open (the next slot), seal
+ * (this one) -> the last commit pushes it -> the flusher takes, shows, writes, acknowledges, hides
+ * and gives it back. */
 #include "stage/stage.h"
 
 #include "base/check.h"
@@ -146,14 +148,14 @@ void weir__stage_exit(struct weir__stage *stage)
     memset(stage, 0, sizeof *stage);
 }
 
-/* ---- generations ---------------------------------------------------------------------------------------------- */
+/* ---- generations ----------------------------------------------------------------------------- */
 
 void weir__gen_bump(WEIR__ATOMIC(uint32_t) *gen)
 {
     uint32_t seen = weir__load(gen, relaxed);
 
-    /* Release: whoever loads the new generation sees the change that came before. The loop ends: each failure means that another
-     * bump or a waiter's bit got in, and those are few. */
+    /* Release: whoever loads the new generation sees the change that came before. The loop ends:
+     * each failure means that another bump or a waiter's bit got in, and those are few. */
     while (!weir__cas(gen, &seen, (seen + 2) & ~1u, release)) {
     }
     if (seen & 1u) {
@@ -163,14 +165,15 @@ void weir__gen_bump(WEIR__ATOMIC(uint32_t) *gen)
 
 int weir__gen_wait(WEIR__ATOMIC(uint32_t) *gen, uint32_t seen, uint64_t deadline_ns)
 {
-    /* Relaxed: the bit only tells the bumper to wake; if the CAS fails there was a bump, and the caller looks again. */
+    /* Relaxed: the bit only tells the bumper to wake; if the CAS fails there was a bump, and the
+     * caller looks again. */
     if (!(seen & 1u) && !weir__cas(gen, &seen, seen | 1u, relaxed)) {
         return 0;
     }
     return weir__futex_wait(gen, seen | 1u, deadline_ns);
 }
 
-/* ---- waking the flusher --------------------------------------------------------------------------------------- */
+/* ---- waking the flusher ---------------------------------------------------------------------- */
 
 void weir__stage_kick(struct weir__stage *stage)
 {
@@ -189,8 +192,9 @@ void weir__stage_kick(struct weir__stage *stage)
 
 void weir__stage_nudge(struct weir__stage *stage)
 {
-    /* An RMW, not a load: either it comes before the flusher's exchange in the order of this word, and that exchange acquires what was
-     * published here, or it sees that the flusher sleeps. A plain load could pass the store that published. */
+    /* An RMW, not a load: either it comes before the flusher's exchange in the order of this word,
+     * and that exchange acquires what was published here, or it sees that the flusher sleeps. A
+     * plain load could pass the store that published. */
     if (weir__fetch_or(&stage->fl_sleep, 0u, acq_rel) != 0) {
         weir__stage_kick(stage);
     }
@@ -203,7 +207,7 @@ void weir__stage_push(struct weir__stage *stage, uint32_t slot)
     weir__stage_nudge(stage);
 }
 
-/* ---- the role ------------------------------------------------------------------------------------------------- */
+/* ---- the role -------------------------------------------------------------------------------- */
 
 void weir__role_close(struct weir__stage *stage, uint32_t index, uint32_t end)
 {
@@ -214,7 +218,8 @@ void weir__role_close(struct weir__stage *stage, uint32_t index, uint32_t end)
     uint64_t seq = weir__load(&slot->seq, relaxed);
 
     if (end == 0) {
-        /* Nobody has anything in it: the slot stays in hand and is opened again, in the same life, perhaps elsewhere. */
+        /* Nobody has anything in it: the slot stays in hand and is opened again, in the same life,
+         * perhaps elsewhere. */
         role->slot = index;
         role->base = base;
         role->prev_end = weir__load(&slot->prev_end, relaxed);
@@ -261,10 +266,12 @@ static void role_inscribe(struct weir__stage *stage, struct weir__slot *slot)
 {
     const struct weir__role *role = &stage->role;
 
-    /* Release, each: who reads one of these sees W closed, and so that its look at the open slot failed. */
+    /* Release, each: who reads one of these sees W closed, and so that its look at the open slot
+     * failed. */
     weir__store(&slot->base, role->base, release);
     weir__store(&slot->prev_end, role->prev_end, release);
-    /* Release, after base: who reads this sequence and then the base reads this base or a later one. */
+    /* Release, after base: who reads this sequence and then the base reads this base or a later
+     * one. */
     weir__store(&slot->seq, role->seq, release);
     weir__store(&slot->straggling_since_ns, UINT64_C(0), relaxed);
     slot->segment_number = role->segment_number;
@@ -287,7 +294,8 @@ void weir__role_open(struct weir__stage *stage, uint32_t index, uint32_t units)
     uint64_t opening = ++role->opening;
     role->slot = WEIR__SLOT_NONE;
     role->need = 0;
-    /* From here on the role is gone. seq_cst because this store is also the reservation of the opener's own record. */
+    /* From here on the role is gone. seq_cst because this store is also the reservation of the
+     * opener's own record. */
     weir__store(&stage->word, word_pack(opening, index, stage->cap - cap + units), seq_cst);
     weir__gen_bump(&stage->open_gen);
 }
@@ -314,7 +322,8 @@ uint32_t weir__role_take_free(struct weir__stage *stage)
     if (!weir__ring_take_spsc(stage->free, &index)) {
         return WEIR__SLOT_NONE;
     }
-    /* The ring carries the index; this carries what the flusher did to the slot before it gave it back. */
+    /* The ring carries the index; this carries what the flusher did to the slot before it gave it
+     * back. */
     uint64_t pend = weir__load(&stage->slots[index].pend, acquire);
     weir__check(pend == PEND_FREE);
     return index;
@@ -328,7 +337,8 @@ void weir__stage_seal(struct weir__stage *stage, uint32_t index, uint32_t end, b
     weir__debug(end > 0);
     slot->end = end;
     slot->full = full;
-    /* Before the RMW: behind it the slot may be another's. Relaxed: only the watchdog and a counter look. */
+    /* Before the RMW: behind it the slot may be another's. Relaxed: only the watchdog and a counter
+     * look. */
     if ((weir__load(&slot->pend, relaxed) & PEND_LOW) != bias) {
         weir__store(&slot->straggling_since_ns, weir__now_ns(), relaxed);
         weir__fetch_add(&stage->counters.stalls_straggler, UINT64_C(1), relaxed);

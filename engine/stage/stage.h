@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The producer side in memory: reserving, filling, committing, sealing, opening and retiring slots. No file I/O.
+ * The producer side in memory: reserving, filling, committing, sealing, opening and retiring slots.
+ * No file I/O.
  *
- * A slot is a buffer that many producers fill at once and that becomes one batch. One 64-bit word W = {sequence, slot index,
- * units} is all that producers contend for: a fetch-add of the record's size in units of 8 bytes either falls inside the open slot
- * (the place is the caller's), or crosses its end (the caller is the closer and opens the next slot), or finds it closed (the caller
- * waits). Whoever commits last in a sealed slot pushes it to the flusher. Orders and partners: ORDERING.md.
+ * A slot is a buffer that many producers fill at once and that becomes one batch. One 64-bit word W
+ * = {sequence, slot index, units} is all that producers contend for: a fetch-add of the record's
+ * size in units of 8 bytes either falls inside the open slot (the place is the caller's), or
+ * crosses its end (the caller is the closer and opens the next slot), or finds it closed (the
+ * caller waits). Whoever commits last in a sealed slot pushes it to the flusher. Orders and
+ * partners: ORDERING.md.
  *
- * The role is the right to open the next slot. It is born by the one add that crosses the end, dies with the store that opens W, is left to
- * the flusher through `owed`, and is the flusher's for good after a shutdown. While it exists W is closed, and at most one thread has it. */
+ * The role is the right to open the next slot. It is born by the one add that crosses the end, dies
+ * with the store that opens W, is left to the flusher through `owed`, and is the flusher's for good
+ * after a shutdown. While it exists W is closed, and at most one thread has it. */
 #ifndef WEIR_STAGE_STAGE_H
 #define WEIR_STAGE_STAGE_H
 
@@ -35,25 +39,29 @@ struct weir__slot {
     uint8_t *buffer;     /* set before start */
     size_t buffer_bytes; /* set before start */
 
-    /* pend: low 32 bits: BIAS less the committed units until the seal, end less committed units after it; high 32 bits: records committed.
-     * Zero in the low half is reached once, by one thread, which pushes the slot. RMW acq_rel: committers and the sealer; store: role holder
+    /* pend: low 32 bits: BIAS less the committed units until the seal, end less committed units
+     * after it; high 32 bits: records committed. Zero in the low half is reached once, by one
+     * thread, which pushes the slot. RMW acq_rel: committers and the sealer; store: role holder
      * before it opens. */
     alignas(WEIR__LINE) WEIR__ATOMIC(uint64_t) pend;
 
-    /* ack[level]: bit 0 somebody sleeps, bit 1 failed, rest (sequence + 1) of the last life acknowledged. Only grows. store-release (exchange):
-     * flusher; load-acquire: waiters, who also set bit 0 by CAS. Compared "at or past", so the wrap after 2^30 lives is harmless. */
+    /* ack[level]: bit 0 somebody sleeps, bit 1 failed, rest (sequence + 1) of the last life
+     * acknowledged. Only grows. store-release (exchange): flusher; load-acquire: waiters, who also
+     * set bit 0 by CAS. Compared "at or past", so the wrap after 2^30 lives is harmless. */
     alignas(WEIR__LINE) WEIR__ATOMIC(uint32_t) ack[WEIR__LEVELS];
     /* pins: bit 31 closed to readers, rest readers that copy right now. RMWs only. */
     WEIR__ATOMIC(uint32_t) pins;
 
-    /* Facts of a life. Written by the role holder before the store that opens W (release), stable until the slot is retired. Atomic because
-     * waiters and cursors look at them without a place in the slot (relaxed, then verified). */
+    /* Facts of a life. Written by the role holder before the store that opens W (release), stable
+     * until the slot is retired. Atomic because waiters and cursors look at them without a place in
+     * the slot (relaxed, then verified). */
     alignas(WEIR__LINE) WEIR__ATOMIC(uint64_t) base;
     WEIR__ATOMIC(uint64_t) prev_end;
     WEIR__ATOMIC(uint64_t) seq;
     WEIR__ATOMIC(uint32_t)
     first; /* value of W's units at which this life began: a slot near a segment's end is shorter */
-    /* When the seal found producers still copying: its time, for the watchdog; 0 otherwise. Relaxed: a hint. */
+    /* When the seal found producers still copying: its time, for the watchdog; 0 otherwise.
+     * Relaxed: a hint. */
     WEIR__ATOMIC(uint64_t) straggling_since_ns;
     uint64_t segment_number;
     weir_lsn segment_base;
@@ -71,10 +79,10 @@ struct weir__role {
     weir_lsn segment_end;
     uint64_t segment_number;
     uint64_t seq;
-    uint64_t
-        opening; /* openings so far: what W calls its sequence, so that a slot opened again is told from before */
-    uint64_t
-        need; /* bytes of the record that did not fit at the frontier: the flusher opens where it does. 0: any */
+    uint64_t opening; /* openings so far: what W calls its sequence, so that a slot opened again is
+                         told from before */
+    uint64_t need; /* bytes of the record that did not fit at the frontier: the flusher opens where
+                      it does. 0: any */
     uint32_t chain;
     uint32_t slot; /* an empty slot in hand, or WEIR__SLOT_NONE */
 };
@@ -90,8 +98,8 @@ struct weir__stage_config {
     uint32_t slots;
     uint32_t slot_bytes;
     uint32_t oversize_buffers;
-    uint64_t
-        oversize_bytes; /* of one such buffer: header, frames and padding of the largest record or group */
+    uint64_t oversize_bytes; /* of one such buffer: header, frames and padding of the largest record
+                                or group */
     uint32_t block_bytes;
     uint64_t segment_bytes;
     uint64_t epoch;
@@ -117,12 +125,14 @@ struct weir__stage {
     struct weir__ring *sealed; /* any producer puts, the flusher takes */
     struct weir__ring *free;   /* the flusher puts, the role holder takes */
 
-    /* W: [63..46] opening, low 18 bits (two looks at W that agree on it saw one opening), [45..36] slot index, [35..0] units. Adds: seq_cst, any producer; the opening
-     * store: seq_cst, role holder. */
+    /* W: [63..46] opening, low 18 bits (two looks at W that agree on it saw one opening), [45..36]
+     * slot index, [35..0] units. Adds: seq_cst, any producer; the opening store: seq_cst, role
+     * holder. */
     alignas(WEIR__LINE) WEIR__ATOMIC(uint64_t) word;
 
-    /* fl_sleep: futex word. 0 awake; 1 asleep with nothing under way: any commit wakes; 2 asleep on the ring: only a push wakes. All writes
-     * are RMWs, so that every push is in its release sequence. */
+    /* fl_sleep: futex word. 0 awake; 1 asleep with nothing under way: any commit wakes; 2 asleep on
+     * the ring: only a push wakes. All writes are RMWs, so that every push is in its release
+     * sequence. */
     alignas(WEIR__LINE) WEIR__ATOMIC(uint32_t) fl_sleep;
 
     /* Generations with a waiter bit (bit 0): something changed, look again. */
@@ -157,7 +167,8 @@ struct weir__stage {
     struct weir__stage_counters counters;
 };
 
-/* start: the position that the first batch continues; segment: where it goes; number of that segment. */
+/* start: the position that the first batch continues; segment: where it goes; number of that
+ * segment. */
 int weir__stage_init(struct weir__stage *stage,
                      const struct weir__stage_config *config,
                      const struct weir__position *start,
@@ -169,7 +180,7 @@ void weir__stage_exit(struct weir__stage *stage);
 /* Bytes that init allocates for a config, as the seam counts them. */
 uint64_t weir__stage_memory(const struct weir__stage_config *config);
 
-/* ---- producers ------------------------------------------------------------------------------------------------ */
+/* ---- producers ------------------------------------------------------------------------------- */
 
 struct weir__place {
     uint32_t slot;
@@ -179,9 +190,10 @@ struct weir__place {
     uint8_t *at;
 };
 
-/* Reserves bytes (a multiple of WEIR__UNIT) in one batch. deadline_ns: 0 = try, WEIR__NEVER = as long as it takes.
- * 0 | -EAGAIN | -ETIMEDOUT | -ENOSPC (or another reason of the keeper's) | WEIR_ESHUTDOWN | WEIR_EFAILED: nothing reserved.
- * On 0 the caller fills place->at and commits soon: the batch waits for it. */
+/* Reserves bytes (a multiple of WEIR__UNIT) in one batch. deadline_ns: 0 = try, WEIR__NEVER = as
+ * long as it takes. 0 | -EAGAIN | -ETIMEDOUT | -ENOSPC (or another reason of the keeper's) |
+ * WEIR_ESHUTDOWN | WEIR_EFAILED: nothing reserved. On 0 the caller fills place->at and commits
+ * soon: the batch waits for it. */
 int weir__stage_reserve(struct weir__stage *stage,
                         uint64_t bytes,
                         uint64_t deadline_ns,
@@ -190,23 +202,26 @@ void weir__stage_commit(struct weir__stage *stage,
                         const struct weir__place *place,
                         uint32_t records);
 
-/* Sleeps until the level's LSN lies above lsn. slot and seq: the place of lsn if known (WEIR__SLOT_NONE otherwise).
- * 0 | -ETIMEDOUT | WEIR_EFAILED | WEIR_ESHUTDOWN the flusher has left and it will never come. */
+/* Sleeps until the level's LSN lies above lsn. slot and seq: the place of lsn if known
+ * (WEIR__SLOT_NONE otherwise). 0 | -ETIMEDOUT | WEIR_EFAILED | WEIR_ESHUTDOWN the flusher has left
+ * and it will never come. */
 int weir__stage_wait(struct weir__stage *stage,
                      weir_lsn lsn,
                      enum weir__level level,
                      uint32_t slot,
                      uint64_t seq,
                      uint64_t deadline_ns);
-/* Sleeps until a batch that ends above lsn is complete in memory, and all before it. Return as weir__stage_wait. */
+/* Sleeps until a batch that ends above lsn is complete in memory, and all before it. Return as
+ * weir__stage_wait. */
 int weir__stage_wait_complete(struct weir__stage *stage, weir_lsn lsn, uint64_t deadline_ns);
 /* Sleeps until everything reserved before the call is durable. Return as weir__stage_wait. */
 int weir__stage_wait_all(struct weir__stage *stage, uint64_t deadline_ns);
 /* About where the next record would go. */
 weir_lsn weir__stage_end(struct weir__stage *stage);
 
-/* Copies header and frames of the complete batch that continues prev_end, if it is still in memory: count of bytes, 0 if it is not, or a
- * count above room with nothing copied. Never waits for the flusher, and never makes it wait longer than a copy. */
+/* Copies header and frames of the complete batch that continues prev_end, if it is still in memory:
+ * count of bytes, 0 if it is not, or a count above room with nothing copied. Never waits for the
+ * flusher, and never makes it wait longer than a copy. */
 size_t weir__stage_copy(struct weir__stage *stage, weir_lsn prev_end, void *to, size_t room);
 
 /* Asks for the end: no new records from now on. Any thread. */
@@ -219,10 +234,11 @@ void weir__stage_frontier_moved(struct weir__stage *stage);
 int weir__stage_wait_drained(struct weir__stage *stage, uint64_t deadline_ns);
 /* Makes the flusher look around, as a commit does. Any thread. */
 void weir__stage_rouse(struct weir__stage *stage);
-/* The longest that a sealed slot has been waiting for a producer: ns (0: none), and its LSN. Watchdog. */
+/* The longest that a sealed slot has been waiting for a producer: ns (0: none), and its LSN.
+ * Watchdog. */
 uint64_t weir__stage_straggler(struct weir__stage *stage, uint64_t now_ns, weir_lsn *lsn_out);
 
-/* ---- the flusher's part: one thread --------------------------------------------------------------------------- */
+/* ---- the flusher's part: one thread ---------------------------------------------------------- */
 
 struct weir__stage_flusher {
     uint64_t next_ack; /* sequence of the next life to be acknowledged */
@@ -231,28 +247,33 @@ struct weir__stage_flusher {
     bool must_open; /* the role is the flusher's, and a slot must be opened */
 };
 
-/* The next complete slot, in whatever order they were completed; its `records` is set. False: none now. */
+/* The next complete slot, in whatever order they were completed; its `records` is set. False: none
+ * now. */
 bool weir__stage_take(struct weir__stage *stage, uint32_t *slot_out);
-/* Serves the role if it was left, notices a shutdown, and, if may_seal, seals the open slot when it holds records and can be replaced.
- * True if anything was done. */
+/* Serves the role if it was left, notices a shutdown, and, if may_seal, seals the open slot when it
+ * holds records and can be replaced. True if anything was done. */
 bool weir__stage_serve(struct weir__stage *stage,
                        struct weir__stage_flusher *flusher,
                        bool may_seal);
-/* Opens a taken slot to readers: its bytes will not change until it is retired. complete_end: end of the last batch in order. */
+/* Opens a taken slot to readers: its bytes will not change until it is retired. complete_end: end
+ * of the last batch in order. */
 void weir__stage_show(struct weir__stage *stage, uint32_t slot, weir_lsn complete_end);
-/* Life `seq` of slot has reached a level, and so has everything below end: publishes and wakes. In order of seq per level. */
+/* Life `seq` of slot has reached a level, and so has everything below end: publishes and wakes. In
+ * order of seq per level. */
 void weir__stage_acknowledge(struct weir__stage *stage,
                              uint32_t slot,
                              uint64_t seq,
                              enum weir__level level,
                              weir_lsn end);
-/* Closes a slot to readers; true: it may be given back now, false: a reader still copies, ask weir__stage_unpinned later. */
+/* Closes a slot to readers; true: it may be given back now, false: a reader still copies, ask
+ * weir__stage_unpinned later. */
 bool weir__stage_hide(struct weir__stage *stage, uint32_t slot);
 bool weir__stage_unpinned(struct weir__stage *stage, uint32_t slot);
 /* Gives a retired slot back. */
 void weir__stage_give(struct weir__stage *stage, uint32_t slot);
-/* Announces sleep (how: 1 or 2) and looks once more: true if there is nothing to do and the caller may sleep on fl_sleep (1) or
- * its ring (2) until fl_sleep is 0. may_seal as it would be passed to serve. */
+/* Announces sleep (how: 1 or 2) and looks once more: true if there is nothing to do and the caller
+ * may sleep on fl_sleep (1) or its ring (2) until fl_sleep is 0. may_seal as it would be passed to
+ * serve. */
 bool weir__stage_going_to_sleep(struct weir__stage *stage,
                                 const struct weir__stage_flusher *flusher,
                                 uint32_t how,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Waiting for a level, reading batches from memory, shutting down and failing: everything that looks at slots without holding a place in
- * them. Facts of a life are read relaxed and then verified, because the slot may be given back at any moment. Any thread. */
+ * Waiting for a level, reading batches from memory, shutting down and failing: everything that
+ * looks at slots without holding a place in them. Facts of a life are read relaxed and then
+ * verified, because the slot may be given back at any moment. Any thread. */
 #include "port/wait.h"
 #include "base/check.h"
 #include "port/clock.h"
@@ -22,8 +23,9 @@ static int level_verdict(struct weir__stage *stage, enum weir__level level, weir
     if (level_above(stage, level, lsn)) {
         return 0;
     }
-    /* Whoever set one of these moved the level before, so that a second look is final. `drained` first: a flusher that leaves because of a failure saw
-     * `failed`, so that a load after it does, too. */
+    /* Whoever set one of these moved the level before, so that a second look is final. `drained`
+     * first: a flusher that leaves because of a failure saw `failed`, so that a load after it does,
+     * too. */
     bool drained = weir__load(&stage->drained, acquire) != 0;
     if (weir__load(&stage->failed, acquire)) {
         return level_above(stage, level, lsn) ? 0 : WEIR_EFAILED;
@@ -53,7 +55,8 @@ static bool look_at_open(struct weir__stage *stage,
     uint64_t seq = weir__load(&slot->seq, acquire);
     weir_lsn base = weir__load(&slot->base, acquire);
     weir_lsn prev_end = weir__load(&slot->prev_end, acquire);
-    /* Facts change only while W is closed, and an opening that was closed is not open again: still open means unchanged. */
+    /* Facts change only while W is closed, and an opening that was closed is not open again: still
+     * open means unchanged. */
     uint64_t again = weir__load(&stage->word, acquire);
     if (!word_open(stage, again) || !word_same_opening(word, again)) {
         return false;
@@ -65,8 +68,10 @@ static bool look_at_open(struct weir__stage *stage,
     return true;
 }
 
-/* The life that is certain to be acknowledged and whose acknowledgement may bring the level above lsn: one with records in it, at or below lsn, not acknowledged
- * yet. WEIR__SLOT_NONE: none is known. A slot that is open and empty is none: it can be closed empty and opened elsewhere, and its word would never be touched. */
+/* The life that is certain to be acknowledged and whose acknowledgement may bring the level above
+ * lsn: one with records in it, at or below lsn, not acknowledged yet. WEIR__SLOT_NONE: none is
+ * known. A slot that is open and empty is none: it can be closed empty and opened elsewhere, and
+ * its word would never be touched. */
 static uint32_t
 find_by_lsn(struct weir__stage *stage, enum weir__level level, weir_lsn lsn, uint64_t *seq_out)
 {
@@ -79,10 +84,12 @@ find_by_lsn(struct weir__stage *stage, enum weir__level level, weir_lsn lsn, uin
         bool open = look_at_open(stage, &found, seq_out, &end, &empty);
         return open && !empty && end > lsn ? found : WEIR__SLOT_NONE;
     }
-    /* Below the end of what was closed with records in it: the highest life that begins at or below lsn. */
+    /* Below the end of what was closed with records in it: the highest life that begins at or below
+     * lsn. */
     for (uint32_t i = 0; i < stage->slot_count; i++) {
         struct weir__slot *slot = &stage->slots[i];
-        /* Before base: this base belongs to that life or a later one; if to a later one, the ack of that life has been reached. */
+        /* Before base: this base belongs to that life or a later one; if to a later one, the ack of
+         * that life has been reached. */
         uint64_t seq = weir__load(&slot->seq, acquire);
         weir_lsn base = weir__load(&slot->base, relaxed);
         if (base <= lsn && base >= found_base &&
@@ -117,8 +124,9 @@ int weir__stage_wait(struct weir__stage *stage,
             counted = true;
             weir__fetch_add(&stage->counters.waits[level], UINT64_C(1), relaxed);
         }
-        /* The slot's own word when lsn is in a slot, so that only the acknowledgement of that batch wakes us; else any move of the level. The level's word is
-         * loaded first: a slot that lsn gets after the search is acknowledged after it, too. */
+        /* The slot's own word when lsn is in a slot, so that only the acknowledgement of that batch
+         * wakes us; else any move of the level. The level's word is loaded first: a slot that lsn
+         * gets after the search is acknowledged after it, too. */
         uint32_t value = weir__load(&stage->level_gen[level], acquire);
         WEIR__ATOMIC(uint32_t) *word = &stage->level_gen[level];
         if (index == WEIR__SLOT_NONE) {
@@ -134,8 +142,8 @@ int weir__stage_wait(struct weir__stage *stage,
             return code;
         }
         if (index != WEIR__SLOT_NONE && (ack_reached(value, seq) || (value & ACK_FAILED))) {
-            index =
-                WEIR__SLOT_NONE; /* that life is over and did not hold lsn: the next search leaves it out */
+            index = WEIR__SLOT_NONE; /* that life is over and did not hold lsn: the next search
+                                        leaves it out */
             continue;
         }
         late = weir__gen_wait(word, value, deadline_ns) == -ETIMEDOUT;
@@ -169,7 +177,8 @@ weir_lsn weir__stage_end(struct weir__stage *stage)
     weir_lsn end = 0;
     bool empty;
 
-    /* Between two slots the end of the last closed batch is the answer, once its closer has said it: a few hundred looks outlast a closer that was preempted. */
+    /* Between two slots the end of the last closed batch is the answer, once its closer has said
+     * it: a few hundred looks outlast a closer that was preempted. */
     weir_lsn seen = weir__load(&stage->end_seen, acquire);
     for (int look = 0; look < 400; look++) {
         if (look_at_open(stage, &index, &seq, &end, &empty)) {
@@ -236,7 +245,7 @@ int weir__stage_wait_all(struct weir__stage *stage, uint64_t deadline_ns)
     }
 }
 
-/* ---- reading from memory -------------------------------------------------------------------------------------- */
+/* ---- reading from memory --------------------------------------------------------------------- */
 
 static void unpin(struct weir__stage *stage, struct weir__slot *slot)
 {
@@ -253,7 +262,8 @@ size_t weir__stage_copy(struct weir__stage *stage, weir_lsn prev_end, void *to, 
         if (weir__load(&slot->prev_end, relaxed) != prev_end) {
             continue;
         }
-        /* Acquire: pairs with the release that opened the slot to readers. A failed try only lifts and lowers the count. */
+        /* Acquire: pairs with the release that opened the slot to readers. A failed try only lifts
+         * and lowers the count. */
         bool closed = (weir__fetch_add(&slot->pins, 1u, acq_rel) & PINS_CLOSED) != 0;
         if (closed || weir__load(&slot->prev_end, relaxed) != prev_end) {
             unpin(stage, slot);
@@ -269,7 +279,7 @@ size_t weir__stage_copy(struct weir__stage *stage, weir_lsn prev_end, void *to, 
     return 0;
 }
 
-/* ---- ends ----------------------------------------------------------------------------------------------------- */
+/* ---- ends ------------------------------------------------------------------------------------ */
 
 static void bump_all(struct weir__stage *stage)
 {
@@ -298,7 +308,8 @@ void weir__stage_fail(struct weir__stage *stage)
     bump_all(stage);
     for (uint32_t i = 0; i < stage->slot_count; i++) {
         for (int level = 0; level < WEIR__LEVELS; level++) {
-            /* Changes the word, so that nobody falls asleep on its old value; release: who sees it sees `failed`. */
+            /* Changes the word, so that nobody falls asleep on its old value; release: who sees it
+             * sees `failed`. */
             if (weir__fetch_or(&stage->slots[i].ack[level], ACK_FAILED, release) & ACK_WAITERS) {
                 weir__futex_wake(&stage->slots[i].ack[level], INT32_MAX);
             }

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The packing of the reservation word, and the small steps that producers and flusher share. Private to this floor.
+ * The packing of the reservation word, and the small steps that producers and flusher share.
+ * Private to this floor.
  *
- * Room of the units field: cap + (T + 1) * (cap + 1) < 2^36, where T threads can be inside a reservation at once: 32,700 with slots of
- * 16 MiB. It holds because a thread whose add was refused adds again only after it has read the word open. */
+ * Room of the units field: cap + (T + 1) * (cap + 1) < 2^36, where T threads can be inside a
+ * reservation at once: 32,700 with slots of 16 MiB. It holds because a thread whose add was refused
+ * adds again only after it has read the word open. */
 #ifndef WEIR_STAGE_WORD_H
 #define WEIR_STAGE_WORD_H
 
@@ -53,8 +55,8 @@ static inline uint64_t word_seal(const struct weir__stage *stage)
     return (uint64_t)stage->cap + 1;
 }
 
-/* True once life seq has been acknowledged, going by the value of an ack word: at or past, never "equal", for the slot may have been
- * used and acknowledged again. */
+/* True once life seq has been acknowledged, going by the value of an ack word: at or past, never
+ * "equal", for the slot may have been used and acknowledged again. */
 static inline bool ack_reached(uint32_t ack, uint64_t seq)
 {
     return (int32_t)((ack & ~3u) - ((uint32_t)(seq + 1) << 2)) >= 0;
@@ -70,20 +72,22 @@ void weir__stage_nudge(struct weir__stage *stage);
 /* Wakes the flusher: fl_sleep was seen to be set. */
 void weir__stage_kick(struct weir__stage *stage);
 
-/* ---- the role: every function below belongs to its holder ------------------------------------------------------ */
+/* ---- the role: every function below belongs to its holder ------------------------------------ */
 
 /* The open slot was closed with `end` units in it: where the next batch goes. */
 void weir__role_close(struct weir__stage *stage, uint32_t slot, uint32_t end);
-/* Makes sure that frames of `bytes` fit where the role stands, going to the next segment if need be. False: that is not prepared. */
+/* Makes sure that frames of `bytes` fit where the role stands, going to the next segment if need
+ * be. False: that is not prepared. */
 bool weir__role_plan(struct weir__stage *stage, uint64_t bytes);
 /* Opens a slot with `units` already reserved for the caller. The role is gone when this returns. */
 void weir__role_open(struct weir__stage *stage, uint32_t slot, uint32_t units);
-/* Gives the role to the flusher. need: 0, or the bytes for which there is no prepared space: W stays closed until there is. */
+/* Gives the role to the flusher. need: 0, or the bytes for which there is no prepared space: W
+ * stays closed until there is. */
 void weir__role_leave(struct weir__stage *stage, uint64_t need);
 /* A free slot, or WEIR__SLOT_NONE. */
 uint32_t weir__role_take_free(struct weir__stage *stage);
-/* Removes the bias of a closed slot; pushes it if every producer had committed. Not only for the role holder: the slot is the closer's until
- * then. */
+/* Removes the bias of a closed slot; pushes it if every producer had committed. Not only for the
+ * role holder: the slot is the closer's until then. */
 void weir__stage_seal(struct weir__stage *stage, uint32_t slot, uint32_t end, bool full);
 void weir__stage_push(struct weir__stage *stage, uint32_t slot);
 

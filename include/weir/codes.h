@@ -2,16 +2,18 @@
  *
  * Error codes and the log sequence number.
  *
- * Every function of weir that can fail returns 0 (or a count that is not negative) on success and a negative code on
- * failure. What the system refused comes through as a negative errno (-ENOSPC, -EBUSY, ...); what only weir can know
- * has a code of its own from the table below. errno itself is never a channel. */
+ * Every function of weir that can fail returns 0 (or a count that is not negative) on success and a
+ * negative code on failure. What the system refused comes through as a negative errno (-ENOSPC,
+ * -EBUSY, ...); what only weir can know has a code of its own from the table below. errno itself is
+ * never a channel. */
 #ifndef WEIR_CODES_H
 #define WEIR_CODES_H
 
 #include <stdint.h>
 
-/* Position of a byte in the log. A record's LSN is where its frame starts. Positions grow strictly within one epoch; a
- * cut at recovery lets positions be used again by a later epoch, so a record's identity is (epoch, LSN). */
+/* Position of a byte in the log. A record's LSN is where its frame starts. Positions grow strictly
+ * within one epoch; a cut at recovery lets positions be used again by a later epoch, so a record's
+ * identity is (epoch, LSN). */
 typedef uint64_t weir_lsn;
 
 /* No record has this LSN: the first bytes of a log hold a segment header. */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * No record is acknowledged before a sync that covers it has come back.
  *
- * Producers look at the image that a power cut would leave, at the very moment in which the log says that their record is durable. The
- * same producers also run over I/O that only says that it syncs: then the look must find something, or it is worth nothing. */
+ * Producers look at the image that a power cut would leave, at the very moment in which the log
+ * says that their record is durable. The same producers also run over I/O that only says that it
+ * syncs: then the look must find something, or it is worth nothing. */
 #include "support/rig.h"
 #include "support/threads.h"
 
@@ -177,7 +178,8 @@ static void no_acknowledgement_precedes_the_return_of_its_sync(void **state)
     }
 }
 
-/* The same test over a device that lies must find premature acknowledgements, and records missing after a power cut. */
+/* The same test over a device that lies must find premature acknowledgements, and records missing
+ * after a power cut. */
 static void a_device_that_lies_is_found_out(void **state)
 {
     (void)state;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * io_uring refused: `auto` goes on without it and says why, a way that needs it is an error and says so. */
+ * io_uring refused: `auto` goes on without it and says why, a way that needs it is an error and
+ * says so. */
 #include "support/rig.h"
 #include "support/threads.h"
 
@@ -111,7 +112,8 @@ static void a_way_that_needs_the_ring_is_refused_without_it(void **state)
         assert_non_null(strstr(rig.error.text, ways[i % 2].name));
         assert_names(rig.error.text, refusal);
 
-        /* Nothing of it is left: the same directory opens by another way, and by this one when it is let. */
+        /* Nothing of it is left: the same directory opens by another way, and by this one when it
+         * is let. */
         rig.options.io = WEIR_IO_POSIX;
         assert_int_equal(rig_open(&rig), 0);
         assert_int_equal(rig_append(&rig, 1, 100, NULL), 0);
@@ -131,7 +133,8 @@ static void a_way_that_needs_the_ring_is_refused_without_it(void **state)
     }
 }
 
-/* The first durable write is made at opening, so that a way that does not work shows there and not at the first record. */
+/* The first durable write is made at opening, so that a way that does not work shows there and not
+ * at the first record. */
 static void a_way_that_fails_its_first_write_is_refused(void **state)
 {
     (void)state;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The device that the fault tests use, tested itself: it must spoil what it was told to and nothing else, and its picture of what a power
- * cut would leave must not flatter. */
+ * The device that the fault tests use, tested itself: it must spoil what it was told to and nothing
+ * else, and its picture of what a power cut would leave must not flatter. */
 #include "port/clock.h"
 #include "support/fault_io.h"
 #include "support/temp_dir.h"
@@ -113,7 +113,7 @@ static void each_queue(void (*test)(struct device *device))
         .iov_count = 1, .offset = (uint64_t)(block)*BLOCK                                          \
     }
 
-/* ---- the picture ------------------------------------------------------------------------------------------------ */
+/* ---- the picture ----------------------------------------------------------------------------- */
 
 /* Written is not durable, synced is; and a sync covers only what had come back when it began. */
 static void calls_become_durable_by_syncs(struct device *device)
@@ -222,7 +222,7 @@ static void what_was_not_synced_is_gone_after_a_crash(void **state)
     each_queue(a_crash_leaves_the_image);
 }
 
-/* ---- spoiling --------------------------------------------------------------------------------------------------- */
+/* ---- spoiling -------------------------------------------------------------------------------- */
 
 static void spoils_the_right_ones(struct device *device)
 {
@@ -241,7 +241,8 @@ static void spoils_the_right_ones(struct device *device)
     }
     assert_int_equal(fault_io_spoilt(&device->fault, rule), 2);
 
-    /* Behind a failed one, and behind a short one, the rest of a chain is cancelled; other chains are not. */
+    /* Behind a failed one, and behind a short one, the rest of a chain is cancelled; other chains
+     * are not. */
     fault_io_heal(&device->fault);
     struct weir__op chains[] = {WRITE_OP(device, 0, 2),
                                 {.kind = WEIR__OP_SYNC, .file = device->file, .data = 1},

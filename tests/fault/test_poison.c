@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The first write or sync error ends a log: nothing is acknowledged behind it, no sync is tried again, the first cause is kept, what was
- * acknowledged before stays readable and is there after reopening. Writes that are only short, or to be tried again, end nothing. */
+ * The first write or sync error ends a log: nothing is acknowledged behind it, no sync is tried
+ * again, the first cause is kept, what was acknowledged before stays readable and is there after
+ * reopening. Writes that are only short, or to be tried again, end nothing. */
 #include "format/segment_header.h"
 #include "support/rig.h"
 #include "support/threads.h"
@@ -21,7 +22,7 @@
 #define RECORD_BYTES ((size_t)7000) /* two fill a slot */
 #define FULL_BYTES ((size_t)16000)  /* one fills a slot: four blocks */
 
-/* ---- a small workload ------------------------------------------------------------------------------------------- */
+/* ---- a small workload ------------------------------------------------------------------------ */
 
 struct work {
     struct rig *rig;
@@ -60,7 +61,7 @@ static void produce(struct worker *worker)
     }
 }
 
-/* ---- what must hold of a poisoned log --------------------------------------------------------------------------- */
+/* ---- what must hold of a poisoned log -------------------------------------------------------- */
 
 /* The first spoilt operation to come back, of those at this offset; UINT64_MAX: at any. */
 static bool spoilt_op(struct rig *rig, uint64_t offset, struct fault_op *op_out)
@@ -80,7 +81,8 @@ static bool spoilt_op(struct rig *rig, uint64_t offset, struct fault_op *op_out)
     return found;
 }
 
-/* When the log first knew: a chain is known to have failed when its sync has come back too, if only as cancelled. */
+/* When the log first knew: a chain is known to have failed when its sync has come back too, if only
+ * as cancelled. */
 static uint64_t known_at(struct rig *rig, const struct fault_op *spoilt)
 {
     uint64_t known = UINT64_MAX;
@@ -226,7 +228,8 @@ static bool run(const struct rig_way *way, const struct fault_rule *rule, unsign
     return spoilt;
 }
 
-/* Every k in turn until k lies beyond the workload; what follows the k-th fails too, or does not. Returns how many were spoilt. */
+/* Every k in turn until k lies beyond the workload; what follows the k-th fails too, or does not.
+ * Returns how many were spoilt. */
 static unsigned every(const struct rig_way *way, struct fault_rule rule, unsigned producers)
 {
     for (unsigned k = 0; k < 64; k++) {
@@ -259,7 +262,7 @@ static void each_way(void (*test)(const struct rig_way *way))
     }
 }
 
-/* ---- errors ----------------------------------------------------------------------------------------------------- */
+/* ---- errors ---------------------------------------------------------------------------------- */
 
 static void write_errors(const struct rig_way *way)
 {
@@ -306,7 +309,8 @@ static void every_sync_error_poisons_and_is_not_tried_again(void **state)
     each_way(sync_errors);
 }
 
-/* Nobody knows what a copy of the control file holds after a failed write: the log ends, the records do not. */
+/* Nobody knows what a copy of the control file holds after a failed write: the log ends, the
+ * records do not. */
 static void a_failing_control_file_poisons(void **state)
 {
     (void)state;
@@ -353,7 +357,7 @@ static void a_close_that_cannot_mark_the_log_clean_says_so(void **state)
     rig_destroy(&rig);
 }
 
-/* ---- what is no error ------------------------------------------------------------------------------------------- */
+/* ---- what is no error ------------------------------------------------------------------------ */
 
 /* Appends one batch of four blocks whose first write comes back with `bytes`. */
 static void shorten_one(const struct rig_way *way, size_t bytes, unsigned times)
@@ -378,7 +382,8 @@ static void shorten_one(const struct rig_way *way, size_t bytes, unsigned times)
     assert_true(rig_record_durable(&rig, lsn, 1, FULL_BYTES));
     assert_int_equal(fault_io_spoilt(&rig.fault, rule), times);
 
-    /* Each one goes on from the last whole block, and the last of them has a sync of its own behind it. */
+    /* Each one goes on from the last whole block, and the last of them has a sync of its own behind
+     * it. */
     struct fault_op *ops;
     const size_t count = fault_io_ops(&rig.fault, &ops);
     uint64_t due = UINT64_MAX;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A ring that takes nothing more, or that cannot be waited for, ends a log as a failed write does: what was acknowledged is safe, nobody
- * hangs, and closing works although nobody knows what is under way. */
+ * A ring that takes nothing more, or that cannot be waited for, ends a log as a failed write does:
+ * what was acknowledged is safe, nobody hangs, and closing works although nobody knows what is
+ * under way. */
 #include "support/rig.h"
 #include "support/threads.h"
 
@@ -65,7 +66,8 @@ static void a_queue_that_takes_nothing_poisons(void **state)
     each_way(&(struct fault_rule){.kind = FAULT_QUEUE_PUSH, .error = -ENOMEM});
 }
 
-/* The kernel may still be at work on the slots: they must outlive the log, whichever allocator they came from. */
+/* The kernel may still be at work on the slots: they must outlive the log, whichever allocator they
+ * came from. */
 static void a_queue_that_cannot_be_waited_for_poisons(void **state)
 {
     (void)state;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A full disk is met when a segment is prepared, before any record depends on it: appends are refused, nothing is lost, nothing hangs,
- * and when space comes back the log goes on by itself. */
+ * A full disk is met when a segment is prepared, before any record depends on it: appends are
+ * refused, nothing is lost, nothing hangs, and when space comes back the log goes on by itself. */
 #include "support/rig.h"
 #include "support/threads.h"
 
@@ -75,7 +75,7 @@ static bool error_gone(void *ctx)
     return weir_log_error(((struct rig *)ctx)->log, NULL) == 0;
 }
 
-/* ---- what every caller gets ------------------------------------------------------------------------------------- */
+/* ---- what every caller gets ------------------------------------------------------------------ */
 
 static void refuses_and_goes_on(const struct fault_rule *rule)
 {
@@ -141,7 +141,8 @@ static void refuses_and_goes_on(const struct fault_rule *rule)
     rig_destroy(&rig);
 }
 
-/* Wherever the file system says it: at a write of zeros, at the file's creation, its sync, its renaming, or the directory's sync. */
+/* Wherever the file system says it: at a write of zeros, at the file's creation, its sync, its
+ * renaming, or the directory's sync. */
 static void a_full_disk_refuses_appends_and_goes_away(void **state)
 {
     (void)state;
@@ -201,7 +202,8 @@ static void trimming_makes_room_on_a_full_disk(void **state)
     rig_destroy(&rig);
 }
 
-/* A log whose last segment is full to its last byte, and no room for another: it opens, or nobody could trim it. */
+/* A log whose last segment is full to its last byte, and no room for another: it opens, or nobody
+ * could trim it. */
 static void a_full_log_opens(void **state)
 {
     (void)state;
@@ -239,7 +241,7 @@ static void a_full_log_opens(void **state)
     rig_destroy(&rig);
 }
 
-/* ---- many producers --------------------------------------------------------------------------------------------- */
+/* ---- many producers -------------------------------------------------------------------------- */
 
 struct crowd {
     struct rig *rig;
@@ -312,10 +314,10 @@ static void producers_live_through_space_that_comes_and_goes(void **state)
     }
 }
 
-/* ---- opening ---------------------------------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
-/* Every operation of an opening that could meet a full disk, in turn. The log may do without (the live page), or refuses with that
- * code and a sentence; the next opening finds everything. */
+/* Every operation of an opening that could meet a full disk, in turn. The log may do without (the
+ * live page), or refuses with that code and a sentence; the next opening finds everything. */
 static void every_operation(struct rig *rig, bool reopen)
 {
     static const enum fault_kind kinds[] =

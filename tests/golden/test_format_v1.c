@@ -5,12 +5,13 @@
  *   segment_header.bin     the first block of the first segment of a log with blocks of 512
  *   0000...weir            a recycled segment of 64 KiB with blocks of 4,096
  *
- * What they hold stands below, in literal numbers. Each file is decoded field by field against these numbers, and the
- * numbers, encoded again, must give the file byte for byte. Checksums are compared with a bitwise CRC32C that shares no
- * code with the engine, and three pieces stand here in hand-written hex.
+ * What they hold stands below, in literal numbers. Each file is decoded field by field against
+ * these numbers, and the numbers, encoded again, must give the file byte for byte. Checksums are
+ * compared with a bitwise CRC32C that shares no code with the engine, and three pieces stand here
+ * in hand-written hex.
  *
- * The files were made by `test_format_v1 --write DIR`, which encodes the same numbers. A build of a later format keeps
- * this test and these files as they are, and adds its own. */
+ * The files were made by `test_format_v1 --write DIR`, which encodes the same numbers. A build of a
+ * later format keeps this test and these files as they are, and adds its own. */
 #include "base/bytes.h"
 #include "base/crc32c.h"
 #include "format/batch.h"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Appending and waiting as a user does it: every size, groups, levels, limits, and what comes back by a cursor. */
+ * Appending and waiting as a user does it: every size, groups, levels, limits, and what comes back
+ * by a cursor. */
 #include "format/frame.h"
 #include "port/clock.h"
 #include "support/rig.h"
@@ -32,7 +33,7 @@ static void open_rig(struct rig *rig, enum weir_io io)
     fail();
 }
 
-/* ---- records ---------------------------------------------------------------------------------------------------- */
+/* ---- records --------------------------------------------------------------------------------- */
 
 /* Sizes around everything that has an edge, tags around everything that has one. */
 static void every_size_and_tag_comes_back(void **state)
@@ -143,11 +144,12 @@ static void nonsense_is_refused_without_a_trace(void **state)
     rig_destroy(&rig);
 }
 
-/* ---- limits ----------------------------------------------------------------------------------------------------- */
+/* ---- limits ---------------------------------------------------------------------------------- */
 
 static uint8_t zeros[1 << 20];
 
-/* To the last byte: one record, one group, through a slot or an oversize buffer, up to what an empty segment holds. */
+/* To the last byte: one record, one group, through a slot or an oversize buffer, up to what an
+ * empty segment holds. */
 static void the_largest_record_fits_and_one_byte_more_does_not(void **state)
 {
     (void)state;
@@ -175,7 +177,8 @@ static void the_largest_record_fits_and_one_byte_more_does_not(void **state)
     }
 }
 
-/* Slots may be larger than a segment. Then the segment is the limit, and nothing else happens than a refusal. */
+/* Slots may be larger than a segment. Then the segment is the limit, and nothing else happens than
+ * a refusal. */
 static void a_group_larger_than_a_segment_is_refused(void **state)
 {
     (void)state;
@@ -198,7 +201,7 @@ static void a_group_larger_than_a_segment_is_refused(void **state)
     rig_destroy(&rig);
 }
 
-/* ---- groups ----------------------------------------------------------------------------------------------------- */
+/* ---- groups ---------------------------------------------------------------------------------- */
 
 #define GROUP_MAX 200u
 
@@ -370,7 +373,7 @@ static void a_power_cut_leaves_whole_groups(void **state)
     }
 }
 
-/* ---- waiting ---------------------------------------------------------------------------------------------------- */
+/* ---- waiting --------------------------------------------------------------------------------- */
 
 static void append_wait_takes_every_level(void **state)
 {
@@ -398,7 +401,8 @@ static void append_wait_takes_every_level(void **state)
     }
 }
 
-/* No position falls, in whatever moment it is looked at, and none is behind what its caller knows. */
+/* No position falls, in whatever moment it is looked at, and none is behind what its caller knows.
+ */
 struct positions {
     struct rig *rig;
     WEIR__ATOMIC(uint32_t) stop;
@@ -481,7 +485,8 @@ static void written_does_not_wait_for_the_sync(void **state)
     }
 }
 
-/* Positions that nobody has appended yet: inside the block that was just written, in the next slot, far away. */
+/* Positions that nobody has appended yet: inside the block that was just written, in the next slot,
+ * far away. */
 static void waits_for_the_future_end_by_time_or_by_records(void **state)
 {
     (void)state;

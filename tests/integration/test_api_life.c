@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Opening, sharing, forking, shutting down, closing, reopening: who may do what, and what they are told. */
+ * Opening, sharing, forking, shutting down, closing, reopening: who may do what, and what they are
+ * told. */
 #include "port/clock.h"
 #include "support/rig.h"
 #include "support/threads.h"
@@ -34,14 +35,15 @@ static void check_dir(struct rig *rig)
     assert_string_equal(why, "");
 }
 
-/* ---- shutting down ---------------------------------------------------------------------------------------------- */
+/* ---- shutting down --------------------------------------------------------------------------- */
 
 struct leaving {
     struct rig *rig;
     WEIR__ATOMIC(uint64_t) appended;
 };
 
-/* Appends until it is told to go, in every form; what was appended must be made durable all the same. */
+/* Appends until it is told to go, in every form; what was appended must be made durable all the
+ * same. */
 static void append_until_shutdown(struct worker *worker)
 {
     struct leaving *const leaving = worker->ctx;
@@ -200,7 +202,7 @@ static void close_waits_for_cursors_to_be_closed(void **state)
     rig_destroy(&rig);
 }
 
-/* ---- one writer ------------------------------------------------------------------------------------------------- */
+/* ---- one writer ------------------------------------------------------------------------------ */
 
 /* Runs `run` in a forked child. Its value is the child's exit code; 99: it died. */
 static int in_child(int (*run)(void *ctx), void *ctx)
@@ -289,7 +291,8 @@ struct inherited {
     struct weir_cursor *cursor;
 };
 
-/* Every call that could do anything. Returns the number of the first that does not say WEIR_EFORKED. */
+/* Every call that could do anything. Returns the number of the first that does not say
+ * WEIR_EFORKED. */
 static int every_call(void *ctx)
 {
     const struct inherited *const inherited = ctx;
@@ -351,7 +354,7 @@ static void a_forked_child_is_refused_everything(void **state)
     }
 }
 
-/* ---- read-only -------------------------------------------------------------------------------------------------- */
+/* ---- read-only ------------------------------------------------------------------------------- */
 
 struct sight {
     struct ledger *ledger;
@@ -413,7 +416,7 @@ static void a_read_only_log_reads_beside_its_writer(void **state)
     rig_destroy(&rig);
 }
 
-/* ---- reopening -------------------------------------------------------------------------------------------------- */
+/* ---- reopening ------------------------------------------------------------------------------- */
 
 /* Other sizes for what is to come, the old ones for what is there. */
 static void reopening_with_other_sizes_reads_everything(void **state)
@@ -462,7 +465,8 @@ static void reopening_with_other_sizes_reads_everything(void **state)
     rig_destroy(&rig);
 }
 
-/* LSNs are 64 bits all the way: across 2^32, 2^40, 2^62, and to the highest that may be asked for. */
+/* LSNs are 64 bits all the way: across 2^32, 2^40, 2^62, and to the highest that may be asked for.
+ */
 static void lsns_may_begin_anywhere(void **state)
 {
     (void)state;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Options: every refusal names the option and leaves nothing behind, defaults are what the header says. And the words for codes. */
+ * Options: every refusal names the option and leaves nothing behind, defaults are what the header
+ * says. And the words for codes. */
 #include "support/rig.h"
 #include "support/threads.h"
 
@@ -270,7 +271,7 @@ static void wrong_calls_are_refused(void **state)
     temp_dir_remove(parent);
 }
 
-/* ---- words ------------------------------------------------------------------------------------------------------ */
+/* ---- words ----------------------------------------------------------------------------------- */
 
 static void every_code_has_a_name_and_a_sentence(void **state)
 {

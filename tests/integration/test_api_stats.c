@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Counters that can be reckoned are exactly what was done; the others keep their relations, and none ever falls. And the events of a
- * healthy life. */
+ * Counters that can be reckoned are exactly what was done; the others keep their relations, and
+ * none ever falls. And the events of a healthy life. */
 #include "base/atomic.h"
 #include "port/clock.h"
 #include "support/rig.h"
@@ -37,7 +37,7 @@ static bool all_counted(void *ctx)
     return stats.batches_durable == counted->batches;
 }
 
-/* ---- exact ------------------------------------------------------------------------------------------------------ */
+/* ---- exact ----------------------------------------------------------------------------------- */
 
 /* One record at a time, each waited for: a batch, a write and a sync each. */
 static void lone_appends_are_counted_exactly(void **state)
@@ -223,7 +223,7 @@ static void segments_and_readers_are_counted(void **state)
     rig_destroy(&rig);
 }
 
-/* ---- under load ------------------------------------------------------------------------------------------------- */
+/* ---- under load ------------------------------------------------------------------------------ */
 
 struct load {
     struct rig *rig;
@@ -326,7 +326,7 @@ static void counters_never_fall_and_keep_their_relations(void **state)
     }
 }
 
-/* ---- events ----------------------------------------------------------------------------------------------------- */
+/* ---- events ---------------------------------------------------------------------------------- */
 
 /* A healthy log is silent; one that was cut off tells what it cut, once. */
 static void a_torn_end_is_told_of_at_opening(void **state)

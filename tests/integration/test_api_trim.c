@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Trimming: what is given up, what is used again, what a pinning cursor holds back, and what is there after reopening. */
+ * Trimming: what is given up, what is used again, what a pinning cursor holds back, and what is
+ * there after reopening. */
 #include "base/atomic.h"
 #include "support/rig.h"
 #include "support/threads.h"
@@ -50,7 +51,7 @@ static bool few_segments(void *ctx)
     return temp_dir_count(trimmed->rig->path, ".weir") <= trimmed->segments;
 }
 
-/* ---- giving up -------------------------------------------------------------------------------------------------- */
+/* ---- giving up ------------------------------------------------------------------------------- */
 
 static void a_trim_takes_effect_at_any_position(void **state)
 {
@@ -103,7 +104,8 @@ static void a_trim_takes_effect_at_any_position(void **state)
     rig_destroy(&rig);
 }
 
-/* Trimmed segments come back as new ones; the directory stays small; nothing of the old bytes is ever taken for a record. */
+/* Trimmed segments come back as new ones; the directory stays small; nothing of the old bytes is
+ * ever taken for a record. */
 static void trimmed_segments_are_used_again(void **state)
 {
     (void)state;
@@ -175,7 +177,7 @@ static void trimmed_segments_too_many_are_removed(void **state)
     rig_destroy(&rig);
 }
 
-/* ---- pins ------------------------------------------------------------------------------------------------------- */
+/* ---- pins ------------------------------------------------------------------------------------ */
 
 static void a_pinning_cursor_holds_back_the_trim(void **state)
 {
@@ -209,7 +211,8 @@ static void a_pinning_cursor_holds_back_the_trim(void **state)
     /* It holds the batch of its last record. */
     struct trimmed trimmed = {.rig = &rig, .oldest = rig.ledger.entries[198].lsn};
     assert_true(wait_until(oldest_reached, &trimmed));
-    /* The one that does not pin sees what is still there, as it was, or is told that it has been left behind. */
+    /* The one that does not pin sees what is still there, as it was, or is told that it has been
+     * left behind. */
     int code = 0;
     for (size_t i = 0; i < 200 && code == 0; i++) {
         code = weir_cursor_next(loose, WEIR_TRY, &entry);
@@ -279,7 +282,7 @@ static void pins_have_an_end(void **state)
     rig_destroy(&rig);
 }
 
-/* ---- all at once ------------------------------------------------------------------------------------------------ */
+/* ---- all at once ----------------------------------------------------------------------------- */
 
 struct traffic {
     struct rig *rig;
@@ -302,7 +305,8 @@ static void append_on(struct worker *worker)
     }
 }
 
-/* Reads from the oldest, pinned: nothing may disappear under it, whatever is trimmed and recycled meanwhile. */
+/* Reads from the oldest, pinned: nothing may disappear under it, whatever is trimmed and recycled
+ * meanwhile. */
 static void read_pinned(struct worker *worker)
 {
     struct traffic *const traffic = worker->ctx;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A producer that sits on its reservation: the log tells of it, and, where it was asked to, gives itself up. The producer here is parked
- * between reservation and commit, through the stage's own functions. */
+ * A producer that sits on its reservation: the log tells of it, and, where it was asked to, gives
+ * itself up. The producer here is parked between reservation and commit, through the stage's own
+ * functions. */
 #include "api/log.h"
 #include "format/frame.h"
 #include "port/clock.h"
@@ -42,7 +43,7 @@ static void check_dir(struct rig *rig, bool exact)
     assert_string_equal(why, "");
 }
 
-/* ---- the warning ------------------------------------------------------------------------------------------------ */
+/* ---- the warning ----------------------------------------------------------------------------- */
 
 static void a_parked_producer_is_told_of_once(void **state)
 {
@@ -133,7 +134,7 @@ static void a_short_stall_is_nothing(void **state)
     rig_destroy(&rig);
 }
 
-/* ---- the limit -------------------------------------------------------------------------------------------------- */
+/* ---- the limit ------------------------------------------------------------------------------- */
 
 struct stuck {
     struct rig *rig;
@@ -221,7 +222,8 @@ static bool flusher_sleeps(void *ctx)
            weir__load(&log->stage.fl_sleep, acquire) == 1;
 }
 
-/* Nobody else commits to that batch, so nobody closes it: what the reservation holds up is a sync. It is told of all the same. */
+/* Nobody else commits to that batch, so nobody closes it: what the reservation holds up is a sync.
+ * It is told of all the same. */
 static void a_lone_parked_producer_is_told_of(void **state)
 {
     (void)state;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * All memory comes through one seam, is given back, and stays below the bound that the header gives. The host's hooks, jemalloc where the
- * process has it, malloc else. */
+ * All memory comes through one seam, is given back, and stays below the bound that the header
+ * gives. The host's hooks, jemalloc where the process has it, malloc else. */
 #include "support/rig.h"
 #include "support/threads.h"
 
@@ -33,7 +33,7 @@
 
 static const struct rig_way *const posix_way = &rig_ways[8];
 
-/* ---- a host's allocator ----------------------------------------------------------------------------------------- */
+/* ---- a host's allocator ---------------------------------------------------------------------- */
 
 struct host {
     pthread_mutex_t mutex;
@@ -64,7 +64,8 @@ static void *host_alloc(void *ctx, size_t bytes, size_t align)
         host->wrong++;
     }
     (void)pthread_mutex_unlock(&host->mutex);
-    /* Mapped, so that nothing of it passes through malloc; filled, so that nobody counts on zeros. */
+    /* Mapped, so that nothing of it passes through malloc; filled, so that nobody counts on zeros.
+     */
     const size_t room = bytes + align + sizeof(struct block);
     char *const start =
         fails ? MAP_FAILED
@@ -143,7 +144,7 @@ static bool balanced(void *ctx)
            stats.memory_bytes_peak == host_look(balance->host, &balance->host->peak);
 }
 
-/* ---- work that uses all of it ----------------------------------------------------------------------------------- */
+/* ---- work that uses all of it ---------------------------------------------------------------- */
 
 struct busy {
     struct rig *rig;
@@ -181,7 +182,7 @@ static void check_ledger(struct rig *rig)
     assert_string_equal(why, "");
 }
 
-/* ---- the bound -------------------------------------------------------------------------------------------------- */
+/* ---- the bound ------------------------------------------------------------------------------- */
 
 static const struct weir_options option_sets[] = {
     {.struct_bytes = sizeof(struct weir_options)},
@@ -346,9 +347,10 @@ static void with_hooks_malloc_is_left_alone(void **state)
 #endif
 }
 
-/* ---- out of memory ---------------------------------------------------------------------------------------------- */
+/* ---- out of memory --------------------------------------------------------------------------- */
 
-/* Each allocation of an opening in turn gets nothing: -ENOMEM, with nothing left behind; or the log does without. */
+/* Each allocation of an opening in turn gets nothing: -ENOMEM, with nothing left behind; or the log
+ * does without. */
 static void every_failed_allocation_is_survived(void **state)
 {
     (void)state;
@@ -447,7 +449,7 @@ static void a_cursor_without_memory_is_refused(void **state)
     (void)pthread_mutex_destroy(&host.mutex);
 }
 
-/* ---- jemalloc --------------------------------------------------------------------------------------------------- */
+/* ---- jemalloc -------------------------------------------------------------------------------- */
 
 typedef int mallctl_function(const char *, void *, size_t *, void *, size_t);
 
@@ -457,7 +459,8 @@ static bool mallctl_u64(mallctl_function *mallctl, const char *name, uint64_t *v
     return mallctl(name, value_out, &bytes, NULL, 0) == 0;
 }
 
-/* Where mallocx is in the process the log uses it, in an arena of its own; where it is not, malloc. */
+/* Where mallocx is in the process the log uses it, in an arena of its own; where it is not, malloc.
+ */
 static void the_source_is_jemalloc_where_the_process_has_it(void **state)
 {
     (void)state;

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Operations pass through begin and end, both under the mutex; what is between them runs outside it.
+ * Operations pass through begin and end, both under the mutex; what is between them runs outside
+ * it.
  *
- * begin writes the operation down, picks the rule that applies and copies the bytes of a write. end takes the result down and moves
- * bytes into the durable image. The two queues share both; they differ in who runs an operation: the system's ring, where a chain
- * that a rule touches is taken apart and its operations are pushed one by one, or threads that make the system's calls. */
+ * begin writes the operation down, picks the rule that applies and copies the bytes of a write. end
+ * takes the result down and moves bytes into the durable image. The two queues share both; they
+ * differ in who runs an operation: the system's ring, where a chain that a rule touches is taken
+ * apart and its operations are pushed one by one, or threads that make the system's calls. */
 #include "support/fault_io.h"
 
 #include "format/segment_header.h"
@@ -560,7 +562,8 @@ iov_trim(const struct iovec *iov, unsigned iov_count, size_t bytes, struct iovec
     return count;
 }
 
-/* A part of a write may not be what O_DIRECT takes; it then goes through another descriptor of the same file. */
+/* A part of a write may not be what O_DIRECT takes; it then goes through another descriptor of the
+ * same file. */
 static ssize_t write_below(int descriptor,
                            const struct iovec *iov,
                            unsigned iov_count,
@@ -1142,7 +1145,8 @@ static void fault_queue_close(struct weir__io *io, struct weir__mem *mem, struct
             (void)pthread_join(queue->threads[i], NULL);
         }
     }
-    /* What nobody asked for any more has ended all the same, one way or the other: it counts as not done. */
+    /* What nobody asked for any more has ended all the same, one way or the other: it counts as not
+     * done. */
     for (unsigned i = 0; i < queue->entries; i++) {
         struct fault_chain *const chain = &queue->chains[i];
         for (unsigned j = chain->delivered; chain->used && j < chain->count; j++) {
@@ -1330,7 +1334,8 @@ static void release(struct fault_io *fault, bool all)
     }
     (void)pthread_cond_broadcast(&fault->changed);
     if (fault->queue != NULL && fault->queue->ring != NULL) {
-        /* A ring's held operations are begun by its owner. Under the mutex, so that the ring is still there. */
+        /* A ring's held operations are begun by its owner. Under the mutex, so that the ring is
+         * still there. */
         below()->ops->queue_wake(below(), fault->queue->ring);
     }
     (void)pthread_mutex_unlock(&fault->mutex);

@@ -1,23 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A struct weir__io in front of the system's that writes down every operation and lets tests spoil chosen ones.
+ * A struct weir__io in front of the system's that writes down every operation and lets tests spoil
+ * chosen ones.
  *
  *     struct fault_io fault;
- *     fault_io_init(&fault, FAULT_QUEUE_RING);         // or FAULT_QUEUE_THREADS: a queue of threads, for any machine
- *     weir__open_with(&fault.io, dir, &options, &log, &error);
- *     fault_io_arm(&fault, &(struct fault_rule){.kind = FAULT_SYNC, .name = ".weir", .skip = 2, .times = 1, .result = -EIO});
+ *     fault_io_init(&fault, FAULT_QUEUE_RING);         // or FAULT_QUEUE_THREADS: a queue of
+ * threads, for any machine weir__open_with(&fault.io, dir, &options, &log, &error);
+ *     fault_io_arm(&fault, &(struct fault_rule){.kind = FAULT_SYNC, .name = ".weir", .skip = 2,
+ * .times = 1, .result = -EIO});
  *     ...
- *     fault_io_heal(&fault);                           // takes all rules back, lets held operations go
- *     weir_close(log, NULL);
- *     fault_io_exit(&fault);
+ *     fault_io_heal(&fault);                           // takes all rules back, lets held
+ * operations go weir_close(log, NULL); fault_io_exit(&fault);
  *
- * It also keeps, for every file, the image that would be there after a power cut: bytes get into it only by a sync that began after
- * their write had come back, or that was linked behind it, or by a durable write of their own. What is found in a file when it is
- * first opened counts as durable, and so do names, lengths and removals at once. fault_io_durable_at and fault_io_crash look at it.
+ * It also keeps, for every file, the image that would be there after a power cut: bytes get into it
+ * only by a sync that began after their write had come back, or that was linked behind it, or by a
+ * durable write of their own. What is found in a file when it is first opened counts as durable,
+ * and so do names, lengths and removals at once. fault_io_durable_at and fault_io_crash look at it.
  *
- * When an operation "came back" is when the engine was told: at the return of a call, and for a queue at the queue_reap that hands the
- * event out. So the log of operations can prove that something was asked for before or after.
+ * When an operation "came back" is when the engine was told: at the return of a call, and for a
+ * queue at the queue_reap that hands the event out. So the log of operations can prove that
+ * something was asked for before or after.
  *
- * Any thread. One directory at a time: files are known by their names. Nothing here asserts; what cannot be is an abort. */
+ * Any thread. One directory at a time: files are known by their names. Nothing here asserts; what
+ * cannot be is an abort. */
 #ifndef WEIR_TESTS_SUPPORT_FAULT_IO_H
 #define WEIR_TESTS_SUPPORT_FAULT_IO_H
 
@@ -62,13 +66,14 @@ struct fault_rule {
     unsigned skip;              /* so many pass first */
     unsigned times;             /* then so many are spoilt; 0 = all from then on */
     /* One of these, or `hold` alone: */
-    int error; /* it is not done; -errno is what comes back. What is linked behind it is -ECANCELED */
+    int error; /* it is not done; -errno is what comes back. What is linked behind it is -ECANCELED
+                */
     bool afterwards; /* with error: it is done all the same */
-    bool
-        shortened; /* read, write: really done for the first `bytes` bytes only, which is what comes back. What is linked is cancelled */
+    bool shortened;  /* read, write: really done for the first `bytes` bytes only, which is what
+                        comes back. What is linked is cancelled */
     size_t bytes;
-    bool
-        hold; /* it begins only after fault_io_release or fault_io_heal. May be given with the others */
+    bool hold; /* it begins only after fault_io_release or fault_io_heal. May be given with the
+                  others */
 };
 
 struct fault_op {
@@ -104,9 +109,9 @@ struct fault_io {
     struct weir__io io; /* what is handed to the engine */
     struct weir__io_ops ops;
     enum fault_queue_kind queue_kind; /* set before start */
-    int fua; /* set before start: what facts says of the device, -2: as it is */
-    uint64_t
-        jitter; /* set before start: not 0: queued operations of FAULT_QUEUE_THREADS take random times, by this seed */
+    int fua;         /* set before start: what facts says of the device, -2: as it is */
+    uint64_t jitter; /* set before start: not 0: queued operations of FAULT_QUEUE_THREADS take
+                        random times, by this seed */
 
     pthread_mutex_t mutex; /* guards everything below */
     pthread_cond_t changed;
@@ -142,7 +147,8 @@ void fault_io_release(struct fault_io *fault);
 void fault_io_heal(struct fault_io *fault);
 /* Waits until so many operations are held. False: it did not come to that in TEST_PATIENCE_NS. */
 bool fault_io_wait_held(struct fault_io *fault, unsigned count);
-/* From now on syncs of files whose name holds `name` report success and do nothing; durable writes are plain ones. */
+/* From now on syncs of files whose name holds `name` report success and do nothing; durable writes
+ * are plain ones. */
 void fault_io_lie(struct fault_io *fault, const char *name);
 
 /* ---- what was done ---- */

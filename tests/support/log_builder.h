@@ -1,23 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Builds logs byte by byte, with nothing but engine/format/ and plain system calls, so that whatever reads them is tested
- * against the format and not against the engine's own writer. Also damages them, and knows what a reader must find.
+ * Builds logs byte by byte, with nothing but engine/format/ and plain system calls, so that
+ * whatever reads them is tested against the format and not against the engine's own writer. Also
+ * damages them, and knows what a reader must find.
  *
  *     struct log_builder log;
  *     log_builder_init(&log, NULL);              // a directory of its own, no segment yet
- *     log_builder_batch(&log, 3, 100);           // a batch of 3 records with 100 bytes each; segments come as needed
- *     log_builder_begin(&log);                   // or by hand:
+ *     log_builder_batch(&log, 3, 100);           // a batch of 3 records with 100 bytes each;
+ * segments come as needed log_builder_begin(&log);                   // or by hand:
  *     log_builder_add(&log, "x", 1, 7, true);    //   payload, tag, more
  *     log_builder_add(&log, NULL, 0, 8, false);
  *     log_builder_skip(&log, 40);
  *     log_builder_end(&log);
  *     log_builder_prepare(&log, 1);              // a spare segment behind the end
- *     log_builder_control(&log, &control);       // what the control file should say; change it, then
- *     log_builder_control_write(&log, &control);
- *     log_builder_flip(&log, lsn, 0x01);         // damage
- *     log_builder_exit(&log);                    // removes the directory
+ *     log_builder_control(&log, &control);       // what the control file should say; change it,
+ * then log_builder_control_write(&log, &control); log_builder_flip(&log, lsn, 0x01);         //
+ * damage log_builder_exit(&log);                    // removes the directory
  *
- * After that log.records[] holds every record that is still part of the log, in order, and log.batches[] every batch with
- * its header and its image. Any failure here is the test's: it prints where and aborts. One thread. */
+ * After that log.records[] holds every record that is still part of the log, in order, and
+ * log.batches[] every batch with its header and its image. Any failure here is the test's: it
+ * prints where and aborts. One thread. */
 #ifndef WEIR_TESTS_SUPPORT_LOG_BUILDER_H
 #define WEIR_TESTS_SUPPORT_LOG_BUILDER_H
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A log in a directory of its own behind a fault_io, with small segments and slots, and everything that it tells written down.
+ * A log in a directory of its own behind a fault_io, with small segments and slots, and everything
+ * that it tells written down.
  *
  *     struct rig rig;
  *     rig_make(&rig, &ways[i]);
@@ -50,7 +51,8 @@ int rig_open_plain(struct rig *rig);
 int rig_close(struct rig *rig);
 void rig_destroy(struct rig *rig);
 
-/* Appends a record with the payload of its tag and waits; an acknowledged one is put into the ledger. lsn_out may be NULL. */
+/* Appends a record with the payload of its tag and waits; an acknowledged one is put into the
+ * ledger. lsn_out may be NULL. */
 int rig_append(struct rig *rig, uint64_t tag, size_t bytes, weir_lsn *lsn_out);
 /* True if the record stands in what a power cut would leave: its tag and its payload. */
 bool rig_record_durable(struct rig *rig, weir_lsn lsn, uint64_t tag, size_t bytes);

@@ -111,7 +111,8 @@ bool temp_dir_first(const char *path, const char *suffix, char name_out[TEMP_DIR
     return look.count > 0;
 }
 
-/* Opens a regular file for reading; -1 if it is something else, or has gone: a log may be at work on the directory. */
+/* Opens a regular file for reading; -1 if it is something else, or has gone: a log may be at work
+ * on the directory. */
 static int open_regular(const char *path, const char *name)
 {
     char full[TEMP_DIR_BYTES];

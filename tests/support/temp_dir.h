@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A directory of a test's own. Any failure here is the test's: it prints where and aborts, so worker threads may call it. */
+ * A directory of a test's own. Any failure here is the test's: it prints where and aborts, so
+ * worker threads may call it. */
 #ifndef WEIR_TESTS_SUPPORT_TEMP_DIR_H
 #define WEIR_TESTS_SUPPORT_TEMP_DIR_H
 
@@ -22,8 +23,8 @@ size_t temp_dir_count(const char *path, const char *suffix);
 bool temp_dir_first(const char *path, const char *suffix, char name_out[TEMP_DIR_BYTES]);
 /* Copies regular files, one level deep, into an existing directory. */
 void temp_dir_copy(const char *from, const char *to);
-/* A number that changes when any name, length or byte of a regular file in it does. Files whose names end in `except` are left
- * out; NULL: none is. */
+/* A number that changes when any name, length or byte of a regular file in it does. Files whose
+ * names end in `except` are left out; NULL: none is. */
 uint64_t temp_dir_fingerprint(const char *path, const char *except);
 
 #endif

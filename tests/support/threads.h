@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Threads, random numbers and waits for tests.
  *
- * cmocka's assertions kill the process when a worker thread makes them, so workers write down what was wrong and the main
- * thread asserts after the join:
+ * cmocka's assertions kill the process when a worker thread makes them, so workers write down what
+ * was wrong and the main thread asserts after the join:
  *
- *     static void produce(struct worker *worker) { if (bad) { worker_fail(worker, "lost %d", n); } }
- *     workers_run(4, produce, &shared, test_seed());
+ *     static void produce(struct worker *worker) { if (bad) { worker_fail(worker, "lost %d", n); }
+ * } workers_run(4, produce, &shared, test_seed());
  */
 #ifndef WEIR_TESTS_SUPPORT_THREADS_H
 #define WEIR_TESTS_SUPPORT_THREADS_H
@@ -38,8 +38,8 @@ static inline uint64_t random_below(struct random *random, uint64_t limit)
     return random_next(random) % limit;
 }
 
-/* Reads --seed N and prints the seed and how to run with it again; --rounds N multiplies what random tests do. To be called
- * first in main. Ends the process with 64 on other arguments. */
+/* Reads --seed N and prints the seed and how to run with it again; --rounds N multiplies what
+ * random tests do. To be called first in main. Ends the process with 64 on other arguments. */
 void test_begin(int argc, char **argv);
 uint64_t test_seed(void);
 /* rounds * --rounds; a tenth of that, at least 1, under ThreadSanitizer. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * What a log told and took: its events, and the records that it must hold.
  *
- * A record's payload follows from its tag and its length, so that whatever a cursor gives out can be checked by itself; the ledger
- * holds what was appended. Both take entries from any thread. */
+ * A record's payload follows from its tag and its length, so that whatever a cursor gives out can
+ * be checked by itself; the ledger holds what was appended. Both take entries from any thread. */
 #ifndef WEIR_TESTS_SUPPORT_WITNESS_H
 #define WEIR_TESTS_SUPPORT_WITNESS_H
 
@@ -61,16 +61,18 @@ struct ledger {
 void ledger_init(struct ledger *ledger);
 void ledger_exit(struct ledger *ledger);
 void ledger_add(struct ledger *ledger, weir_lsn lsn, uint64_t tag, size_t bytes);
-/* Reads the log from its oldest record to what has reached the level now. Every record must be as its tag says and stand above the
- * one before; every entry of the ledger from the oldest LSN up to `below` must be there at its LSN; with `exact` nothing else. True, or
- * false with a sentence in why. */
+/* Reads the log from its oldest record to what has reached the level now. Every record must be as
+ * its tag says and stand above the one before; every entry of the ledger from the oldest LSN up to
+ * `below` must be there at its LSN; with `exact` nothing else. True, or false with a sentence in
+ * why. */
 bool ledger_check(struct ledger *ledger,
                   struct weir_log *log,
                   enum weir_level level,
                   weir_lsn below,
                   bool exact,
                   char why[256]);
-/* As ledger_check of everything durable; opens the log with options, io_uring off, and closes it again. */
+/* As ledger_check of everything durable; opens the log with options, io_uring off, and closes it
+ * again. */
 bool ledger_check_dir(struct ledger *ledger,
                       const char *dir,
                       const struct weir_options *options,

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The textbook: leader/follower group commit, to compare with. Not linked with weir, never installed.
+ * The textbook: leader/follower group commit, to compare with. Not linked with weir, never
+ * installed.
  *
- * A mutex, a queue of writers with a condition variable each. Whoever is at the front leads: takes everybody who is queued, writes them with one pwritev
- * to a file that was written over before, syncs with fdatasync, wakes them and the next leader. Records: u32 length, u32 checksum place, payload.
+ * A mutex, a queue of writers with a condition variable each. Whoever is at the front leads: takes
+ * everybody who is queued, writes them with one pwritev to a file that was written over before,
+ * syncs with fdatasync, wakes them and the next leader. Records: u32 length, u32 checksum place,
+ * payload.
  *
  *   compare-group_commit --dir DIR --producers N --size BYTES --seconds S
  *

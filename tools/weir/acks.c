@@ -65,7 +65,7 @@ struct acks {
     pthread_t thread;
 };
 
-/* ---- writing -------------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 /* Return: 0 or a negative errno. */
 static int all_write(int fd, const char *bytes, size_t count)
@@ -135,7 +135,7 @@ void acks_put(struct acks *acks, weir_lsn lsn, uint64_t line)
     pthread_mutex_unlock(&acks->lock);
 }
 
-/* ---- the board ------------------------------------------------------------------------------ */
+/* ---- the board ------------------------------------------------------------------------------- */
 
 void acks_announce(struct acks *acks, size_t producer)
 {
@@ -244,7 +244,7 @@ static void *board_run(void *ctx)
     return NULL;
 }
 
-/* ---- opening and closing -------------------------------------------------------------------- */
+/* ---- opening and closing --------------------------------------------------------------------- */
 
 static void acks_free(struct acks *acks)
 {

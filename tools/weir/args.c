@@ -103,7 +103,7 @@ static bool seconds_parse(const char *word, double *value_out)
     return true;
 }
 
-/* ---- help ----------------------------------------------------------------------------------- */
+/* ---- help ------------------------------------------------------------------------------------ */
 
 /* Prints text from the current column on, breaking between words; further lines begin at
  * HELP_COLUMN. */
@@ -169,7 +169,7 @@ static void help_print(const struct verb_text *verb, const struct option_row *op
     printf("\nexit codes:\n%s\nexample:\n%s", verb->exits, verb->example);
 }
 
-/* ---- parsing -------------------------------------------------------------------------------- */
+/* ---- parsing --------------------------------------------------------------------------------- */
 
 static int number_store(const struct verb_text *verb,
                         const struct option_row *row,

@@ -46,7 +46,7 @@ struct bench_options {
     bool keep;
 };
 
-/* ---- figures -------------------------------------------------------------------------------- */
+/* ---- figures --------------------------------------------------------------------------------- */
 
 static uint64_t stalls_of(const struct weir_stats *stats)
 {
@@ -155,7 +155,7 @@ static void result_print(const struct bench_options *options,
     }
 }
 
-/* ---- the run -------------------------------------------------------------------------------- */
+/* ---- the run --------------------------------------------------------------------------------- */
 
 static void log_options_fill(const struct bench_options *options, struct weir_options *log_options)
 {
@@ -221,7 +221,7 @@ static int bench_log(const struct bench_options *options)
     return loaded == 0 && rc == 0 ? STATUS_OK : STATUS_FAILED;
 }
 
-/* ---- the command line ----------------------------------------------------------------------- */
+/* ---- the command line ------------------------------------------------------------------------ */
 
 static const struct verb_text text = {
     .name = "bench",

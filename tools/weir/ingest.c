@@ -98,7 +98,7 @@ struct producer {
     struct histogram latency;
 };
 
-/* ---- failure -------------------------------------------------------------------------------- */
+/* ---- failure --------------------------------------------------------------------------------- */
 
 static bool has_failed(struct ingest *ingest)
 {
@@ -139,7 +139,7 @@ static void fail_append(struct ingest *ingest, int code, uint64_t line, bool fat
          fate_unknown ? "; its fate is unknown until the log is opened again" : "");
 }
 
-/* ---- producers ------------------------------------------------------------------------------ */
+/* ---- producers ------------------------------------------------------------------------------- */
 
 static uint64_t tag_of(const struct ingest_options *options, size_t producer, uint64_t line)
 {
@@ -241,7 +241,7 @@ static size_t producers_start(struct ingest *ingest, struct producer *producers,
     return started;
 }
 
-/* ---- the reader ----------------------------------------------------------------------------- */
+/* ---- the reader ------------------------------------------------------------------------------ */
 
 /* Deals the whole input out. Return: how many records. */
 static uint64_t input_deal(struct ingest *ingest, struct intake *intake, uint64_t total_bytes)
@@ -283,7 +283,7 @@ static uint64_t input_deal(struct ingest *ingest, struct intake *intake, uint64_
     return line;
 }
 
-/* ---- the report ----------------------------------------------------------------------------- */
+/* ---- the report ------------------------------------------------------------------------------ */
 
 struct ingest_report {
     uint64_t records;
@@ -345,7 +345,7 @@ report_print(const struct ingest_options *options, const struct ingest_report *r
     fprintf(to, "durable LSN        %s\n", text_lsn(report->durable_lsn).chars);
 }
 
-/* ---- the run -------------------------------------------------------------------------------- */
+/* ---- the run --------------------------------------------------------------------------------- */
 
 /* Between opening and closing the log. */
 static void log_fill(struct ingest *ingest,
@@ -484,7 +484,7 @@ static int ingest_log(const struct ingest_options *options, int input_fd, int st
     return done && rc == 0 ? STATUS_OK : STATUS_FAILED;
 }
 
-/* ---- the command line ----------------------------------------------------------------------- */
+/* ---- the command line ------------------------------------------------------------------------ */
 
 static const struct verb_text text = {
     .name = "ingest",

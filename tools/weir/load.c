@@ -121,7 +121,7 @@ struct load {
     size_t cause_bytes;
 };
 
-/* ---- failure -------------------------------------------------------------------------------- */
+/* ---- failure --------------------------------------------------------------------------------- */
 
 static void load_fail(struct load *load, const char *what, int code)
 {
@@ -147,7 +147,7 @@ static bool load_ends(struct load *load)
     return atomic_load_explicit(&load->failed, memory_order_relaxed) || stop_asked();
 }
 
-/* ---- producers ------------------------------------------------------------------------------ */
+/* ---- producers ------------------------------------------------------------------------------- */
 
 static uint64_t random_next(uint64_t *state)
 {
@@ -260,7 +260,7 @@ static void *producer_run(void *ctx)
     }
 }
 
-/* ---- trimmer, sampler, watcher -------------------------------------------------------------- */
+/* ---- trimmer, sampler, watcher --------------------------------------------------------------- */
 
 static void *trimmer_run(void *ctx)
 {
@@ -357,7 +357,7 @@ static void *watcher_run(void *ctx)
     return NULL;
 }
 
-/* ---- rotation tail -------------------------------------------------------------------------- */
+/* ---- rotation tail --------------------------------------------------------------------------- */
 
 static bool is_near_rotation(const struct load *load, uint64_t end_ns)
 {
@@ -401,7 +401,7 @@ static void rotations_classify(const struct load *load, struct load_result *resu
     }
 }
 
-/* ---- making and freeing --------------------------------------------------------------------- */
+/* ---- making and freeing ---------------------------------------------------------------------- */
 
 static int producer_make(struct load *load, struct load_producer *producer, size_t index)
 {
@@ -476,7 +476,7 @@ static int load_make(struct load *load)
     return rc;
 }
 
-/* ---- the run -------------------------------------------------------------------------------- */
+/* ---- the run --------------------------------------------------------------------------------- */
 
 /* Until segments recycle; or until it is plain that they will not in the time that a warm-up may
  * take. */

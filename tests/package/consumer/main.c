@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The smallest whole use of weir, by a program that knows nothing but the installed package: open a log, append a
- * record, wait until it is durable, read it back, close. argv[1] is the directory of the log. */
+ * The smallest whole use of weir, by a program that knows nothing but the installed package: open a
+ * log, append a record, wait until it is durable, read it back, close. argv[1] is the directory of
+ * the log. */
 #include <weir/weir.h>
 
 #include <stdio.h>

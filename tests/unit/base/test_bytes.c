@@ -39,8 +39,8 @@ static void get_reads_back_what_put_wrote_at_any_alignment(void **state)
     }
 }
 
-/* Every length around the step of the fast loop, every alignment, every place of the one byte that matters, with bytes
- * outside of the range that must not count. */
+/* Every length around the step of the fast loop, every alignment, every place of the one byte that
+ * matters, with bytes outside of the range that must not count. */
 static void all_zero_sees_each_byte_of_the_range_and_no_other(void **state)
 {
     (void)state;

@@ -111,7 +111,8 @@ static size_t length_step(size_t len)
     return near ? 1 : 37;
 }
 
-/* Lengths around every change of loop of the fast form: 8, the blocks of 3 x 336 and 3 x 1360, and several of them. */
+/* Lengths around every change of loop of the fast form: 8, the blocks of 3 x 336 and 3 x 1360, and
+ * several of them. */
 static void form_in_use_agrees_with_the_portable_one(void **state)
 {
     (void)state;

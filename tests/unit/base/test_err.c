@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Names and texts of codes, the first cause of a failure, and the end of a process on a failed check. */
+ * Names and texts of codes, the first cause of a failure, and the end of a process on a failed
+ * check. */
 #include "base/err.h"
 
 #include "base/check.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Batches: every damaged bit is seen, every verdict is reached for the right reason, and the check of what stands
- * behind a header gives one answer however its input is cut.
+ * Batches: every damaged bit is seen, every verdict is reached for the right reason, and the check
+ * of what stands behind a header gives one answer however its input is cut.
  *
  * The random tests print their seed; `--seed N` runs them again. */
 #include "format/batch.h"
@@ -101,7 +101,8 @@ static void build_end(struct build *b)
     b->used = (size_t)weir__align_up(b->used, BLOCK);
 }
 
-/* Records of lengths 0, 1, 7 and 8, a group of three, one record longer than a block: three blocks. */
+/* Records of lengths 0, 1, 7 and 8, a group of three, one record longer than a block: three blocks.
+ */
 static void build_mixed(struct build *b)
 {
     uint8_t large[700];
@@ -337,7 +338,8 @@ static void batch_every_flipped_bit_of_the_whole_is_detected(void **state)
     assert_true(reader_accepts(b.bytes, b.used));
 }
 
-/* A skip's payload is the one place that means nothing: bits there are free, its header and padding are not. */
+/* A skip's payload is the one place that means nothing: bits there are free, its header and padding
+ * are not. */
 static void batch_bits_of_a_skip_are_free_in_its_payload_only(void **state)
 {
     (void)state;
@@ -356,7 +358,8 @@ static void batch_bits_of_a_skip_are_free_in_its_payload_only(void **state)
     }
 }
 
-/* A write that stopped: from any byte on the old bytes, here zeros or an older batch of the same place. */
+/* A write that stopped: from any byte on the old bytes, here zeros or an older batch of the same
+ * place. */
 static void batch_torn_at_any_byte_is_detected(void **state)
 {
     (void)state;
@@ -566,7 +569,8 @@ static void judge_ok_when_the_position_is_continued(void **state)
 {
     (void)state;
     assert_verdict(&plain, due, newest, WEIR__BATCH_OK, "continues the position");
-    /* The same where the log was left at the end of the segment before, some blocks in front of this one. */
+    /* The same where the log was left at the end of the segment before, some blocks in front of
+     * this one. */
     struct weir__batch b = plain;
     struct weir__position position = due;
     b.prev_end = position.lsn = LSN - 5 * BLOCK;
@@ -685,7 +689,8 @@ static void judge_stale_for_an_older_epoch_above_the_newest_start(void **state)
     assert_verdict(&plain, due, epoch, WEIR__BATCH_OK, "continues the position");
 }
 
-/* Epoch 4 was opened here and wrote a batch that was cut; 5 was opened here too and has appended nothing yet. */
+/* Epoch 4 was opened here and wrote a batch that was cut; 5 was opened here too and has appended
+ * nothing yet. */
 static void judge_stale_after_epochs_without_an_append(void **state)
 {
     (void)state;
@@ -831,8 +836,9 @@ static void judge_unchained_when_the_position_is_another(void **state)
     assert_verdict(&b, position, later, WEIR__BATCH_UNCHAINED, "new epoch that did not begin here");
 }
 
-/* Why the first batch of an epoch must stand where the log was cut (FORMAT.md section 5): a sound batch of epoch 3 was
- * cut off by epoch 4, and by now the newest epoch is 5 and began further on. Only what epoch 4 wrote at the cut tells. */
+/* Why the first batch of an epoch must stand where the log was cut (FORMAT.md section 5): a sound
+ * batch of epoch 3 was cut off by epoch 4, and by now the newest epoch is 5 and began further on.
+ * Only what epoch 4 wrote at the cut tells. */
 static void judge_refuses_what_was_cut_once_the_new_epoch_has_a_batch(void **state)
 {
     (void)state;
@@ -1036,7 +1042,8 @@ static void check_of_a_gap_ends_with_its_block(void **state)
     assert_check_refuses(&b, "batch padding");
 }
 
-/* Frames of every length around a multiple of 8, alone in their batch: each fits exactly, and no byte less will do. */
+/* Frames of every length around a multiple of 8, alone in their batch: each fits exactly, and no
+ * byte less will do. */
 static void check_accepts_every_length_and_nothing_around_it(void **state)
 {
     (void)state;
@@ -1072,7 +1079,8 @@ static void check_refuses_lengths_that_lie(void **state)
     }
 }
 
-/* The largest batch that the format can say: one skip over all of it, 4 GiB in pieces, constant memory. */
+/* The largest batch that the format can say: one skip over all of it, 4 GiB in pieces, constant
+ * memory. */
 static void check_passes_the_largest_batch(void **state)
 {
     (void)state;
@@ -1225,9 +1233,10 @@ static void check_refuses_frames_that_were_moved(void **state)
     assert_check_refuses(&b, "frame checksum");
 }
 
-/* A user put the image of a frame into a payload, for the very LSN at which it would lie, with the nonce that the log had.
- * As payload it is read like any other. When the file's blocks are used again under the next nonce, and the write of the
- * second block is lost, the image lies where a frame is due: it must not become a record. */
+/* A user put the image of a frame into a payload, for the very LSN at which it would lie, with the
+ * nonce that the log had. As payload it is read like any other. When the file's blocks are used
+ * again under the next nonce, and the write of the second block is lost, the image lies where a
+ * frame is due: it must not become a record. */
 static void check_refuses_a_frame_inside_an_old_payload(void **state)
 {
     (void)state;
@@ -1288,8 +1297,8 @@ static uint64_t random_next(uint64_t *state)
     return x ^ x >> 31;
 }
 
-/* Headers of random fields under checksums that hold: whatever is called OK lies inside its segment, at a block, and its
- * check can be run. */
+/* Headers of random fields under checksums that hold: whatever is called OK lies inside its
+ * segment, at a block, and its check can be run. */
 static void random_headers_are_judged_within_bounds(void **state)
 {
     (void)state;
@@ -1359,8 +1368,8 @@ static void random_headers_are_judged_within_bounds(void **state)
     assert_true(ok > 1000); /* else the test tests nothing */
 }
 
-/* Random bytes, and sound batches with random damage, in random pieces: nothing but the original is accepted, and
- * nothing makes the check read where it must not. */
+/* Random bytes, and sound batches with random damage, in random pieces: nothing but the original is
+ * accepted, and nothing makes the check read where it must not. */
 static void random_damage_is_refused(void **state)
 {
     (void)state;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Segment headers and segment names: damage, another version and contradictions are three different answers. */
+ * Segment headers and segment names: damage, another version and contradictions are three different
+ * answers. */
 #include "format/segment_header.h"
 
 #include "base/bytes.h"
@@ -99,7 +100,8 @@ static void header_of_zeros_or_ones_is_damaged(void **state)
     assert_decodes(bytes, WEIR_ECORRUPT, "segment magic");
 }
 
-/* Sound bytes of a build that knows more are not damage. What stands behind the version may mean anything then. */
+/* Sound bytes of a build that knows more are not damage. What stands behind the version may mean
+ * anything then. */
 static void header_of_another_version_or_feature_is_told_from_damage(void **state)
 {
     (void)state;
@@ -341,7 +343,8 @@ static void name_that_does_not_match_exactly_is_foreign(void **state)
     assert_true(parse_exact("7ffffffffffffe00-8000000000000000.weir", &base, &end));
 }
 
-/* Cut at every length and changed at every place: nothing but the original parses to the original. */
+/* Cut at every length and changed at every place: nothing but the original parses to the original.
+ */
 static void name_is_strict_at_every_byte(void **state)
 {
     (void)state;

@@ -55,7 +55,8 @@ static void ignore_signal(int number)
     (void)number;
 }
 
-/* An interval timer interrupts the sleep every millisecond; it must neither end early nor start anew each time. */
+/* An interval timer interrupts the sleep every millisecond; it must neither end early nor start
+ * anew each time. */
 static void sleep_lasts_its_time_in_spite_of_signals(void **state)
 {
     (void)state;

@@ -272,7 +272,8 @@ static int list_visit(void *ctx, const char *name)
     return ++listing->calls == listing->stop_after ? 77 : 0;
 }
 
-/* More entries than one read of the kernel returns; twice, since a position must not be left behind. */
+/* More entries than one read of the kernel returns; twice, since a position must not be left
+ * behind. */
 static void listing_shows_every_entry_once(void **state)
 {
     (void)state;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The memory seam over each of its sources. The jemalloc one is reached by running this program again with jemalloc
- * preloaded; what is checked there is the same function. */
+ * The memory seam over each of its sources. The jemalloc one is reached by running this program
+ * again with jemalloc preloaded; what is checked there is the same function. */
 #include "port/mem.h"
 
 #include "port/tsan.h"
@@ -108,7 +108,8 @@ static int look_from_child(void *buffer, size_t bytes, const uint32_t *mark)
         }                                                                                          \
     } while (0)
 
-/* Everything that every source must do, without cmocka, so that the preloaded run can call it too. */
+/* Everything that every source must do, without cmocka, so that the preloaded run can call it too.
+ */
 static bool seam_behaves(struct weir__mem *mem)
 {
     static const size_t sizes[] = {0, 1, 7, 8, 100, 384, 4095, 4096, 5000, 70000, 3000000};
@@ -212,7 +213,8 @@ static void sizes_that_would_wrap_are_refused(void **state)
     weir__mem_exit(&mem);
 }
 
-/* A block that goes back must be whole in later children again, or they would crash in the host's memory. */
+/* A block that goes back must be whole in later children again, or they would crash in the host's
+ * memory. */
 static void buffer_given_back_is_inherited_again(void **state)
 {
     (void)state;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Rings of indices: bounds, order, and that nothing is lost or doubled between threads. Threads record; main asserts. */
+ * Rings of indices: bounds, order, and that nothing is lost or doubled between threads. Threads
+ * record; main asserts. */
 #include "port/ring.h"
 
 #include "port/clock.h"
@@ -152,8 +153,8 @@ static void *producer_run(void *arg)
     return NULL;
 }
 
-/* Runs `count` producers against this thread over a ring so small that it is often full. Every index must come exactly
- * once, and those of one producer in the order of their puts. */
+/* Runs `count` producers against this thread over a ring so small that it is often full. Every
+ * index must come exactly once, and those of one producer in the order of their puts. */
 static void run_producers(uint32_t count, bool single)
 {
     struct weir__ring *ring = NULL;

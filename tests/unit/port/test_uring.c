@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The queue over io_uring, on real files. Skipped as a whole, with the reason, where the kernel refuses rings. */
+ * The queue over io_uring, on real files. Skipped as a whole, with the reason, where the kernel
+ * refuses rings. */
 #include "port/clock.h"
 #include "port/io.h"
 #include "port/thread.h"
@@ -98,8 +99,8 @@ static struct weir__op op_sync(int file, uint64_t data)
     return (struct weir__op){.kind = WEIR__OP_SYNC, .file = file, .data = data};
 }
 
-/* Waits for `count` events and puts the result of the one with data i into results[i]. Returns how many came; data
- * beyond count or twice is a failure that shows as a missing event. */
+/* Waits for `count` events and puts the result of the one with data i into results[i]. Returns how
+ * many came; data beyond count or twice is a failure that shows as a missing event. */
 static unsigned reap_all(struct weir__queue *queue, int32_t *results, unsigned count)
 {
     unsigned got = 0;
@@ -200,7 +201,8 @@ static void writes_and_reads_of_every_shape_move_the_bytes(void **state)
     assert_int_equal(io->ops->close(io, file), 0);
 }
 
-/* Ranges inside one registered buffer, across two of them, beyond an end, and not registered at all. */
+/* Ranges inside one registered buffer, across two of them, beyond an end, and not registered at
+ * all. */
 static void registered_buffers_serve_what_lies_inside_and_harm_nothing_else(void **state)
 {
     (void)state;
@@ -290,7 +292,8 @@ static int check_short_write(void)
                : 3;
 }
 
-/* The rule that the engine's acknowledgement rests on: short is positive, and nothing behind it runs. */
+/* The rule that the engine's acknowledgement rests on: short is positive, and nothing behind it
+ * runs. */
 static void short_write_cancels_the_rest_of_its_run(void **state)
 {
     (void)state;
@@ -345,8 +348,8 @@ static void push_beyond_the_entries_is_refused_as_a_whole(void **state)
         assert_int_equal(io->ops->queue_push(io, queue, ops, entries + 1), -EAGAIN);
         assert_int_equal(io->ops->queue_push(io, queue, ops, 0), 0);
         assert_int_equal(io->ops->queue_reap(io, queue, events, ENTRIES, false, 0), 0);
-        /* Room is counted by events taken, not by ops that the kernel has done. Several rounds, each with a wake, so
-         * that the standing read competes for places. */
+        /* Room is counted by events taken, not by ops that the kernel has done. Several rounds,
+         * each with a wake, so that the standing read competes for places. */
         for (int round = 0; round < 20; round++) {
             assert_int_equal(io->ops->queue_push(io, queue, ops, entries), 0);
             assert_int_equal(io->ops->queue_push(io, queue, &ops[entries], 1), -EAGAIN);
@@ -530,7 +533,8 @@ static void signals_neither_lose_ops_nor_end_waits_early(void **state)
     assert_int_equal(io->ops->close(io, file), 0);
 }
 
-/* Pushes of changing size and shape against a stream of wakes: each op must come back exactly once, with its result. */
+/* Pushes of changing size and shape against a stream of wakes: each op must come back exactly once,
+ * with its result. */
 static void every_op_comes_back_once_under_a_stream_of_wakes(void **state)
 {
     (void)state;
@@ -646,7 +650,8 @@ static void close_accepts_queues_in_every_state(void **state)
     assert_true(weir__load(&mem.bytes, relaxed) == 0);
 }
 
-/* The reason for registering it: a killed process's writes still land, and until then nobody else may open the log. */
+/* The reason for registering it: a killed process's writes still land, and until then nobody else
+ * may open the log. */
 static void registered_lock_outlives_its_descriptor_until_the_close(void **state)
 {
     (void)state;

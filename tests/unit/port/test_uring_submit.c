@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * What the queue makes of a kernel that takes nothing, or only the first part of a push.
  *
- * Real kernels do that when memory is out, which no test can order. So this file compiles the queue itself, with a
- * submit in front of the real one that takes as many entries as the test allows, and errors that the test gives. */
+ * Real kernels do that when memory is out, which no test can order. So this file compiles the queue
+ * itself, with a submit in front of the real one that takes as many entries as the test allows, and
+ * errors that the test gives. */
 #include <liburing.h>
 
 static int submit_in_front(struct io_uring *ring);
@@ -19,7 +20,8 @@ static int submit_in_front(struct io_uring *ring);
 
 enum { ENTRIES = 8, STEPS_MAX = 8 };
 
-/* What the next submits do: > 0 take at most so many entries, < 0 fail so; after the last step all is taken. */
+/* What the next submits do: > 0 take at most so many entries, < 0 fail so; after the last step all
+ * is taken. */
 static int steps[STEPS_MAX];
 static unsigned step_count;
 static unsigned step_next;
@@ -38,7 +40,8 @@ static int submit_in_front(struct io_uring *ring)
     if (step < 0) {
         return step;
     }
-    /* Hides the entries behind the first `step` from the real submit, as the kernel would leave them. */
+    /* Hides the entries behind the first `step` from the real submit, as the kernel would leave
+     * them. */
     const unsigned tail = ring->sq.sqe_tail;
     const unsigned ready = io_uring_sq_ready(ring);
     const unsigned take = ready < (unsigned)step ? ready : (unsigned)step;
@@ -93,7 +96,8 @@ static int tear_down(void **state)
     return unlink(root) != 0 || !balanced ? -1 : 0;
 }
 
-/* "w" a write, "W" one that is linked to the next op, "s" a sync. Each writes at 100 times its index. */
+/* "w" a write, "W" one that is linked to the next op, "s" a sync. Each writes at 100 times its
+ * index. */
 static int push(const char *kinds)
 {
     struct weir__op ops[ENTRIES + 1];
@@ -138,7 +142,8 @@ static void expect_events(const char *kinds, const char *expected)
         }
     }
     assert_string_equal(seen, expected);
-    /* Nothing else comes; and the wait sends what lies ready, so that the next steps count from there. */
+    /* Nothing else comes; and the wait sends what lies ready, so that the next steps count from
+     * there. */
     struct weir__event none;
     assert_int_equal(weir__uring_reap(NULL, queue, &none, 1, true, 1), 0);
     assert_int_equal(io_uring_sq_ready(&queue->ring), 0);
@@ -219,7 +224,8 @@ static void push_that_fails_before_its_first_op_leaves_nothing(void **state)
     }
     struct weir__event none;
     assert_int_equal(weir__uring_reap(NULL, queue, &none, 1, false, 0), 0);
-    /* All places are free again, and the entries of the failed pushes have become ones that do nothing. */
+    /* All places are free again, and the entries of the failed pushes have become ones that do
+     * nothing. */
     assert_int_equal(push("Wsssssss"), 0);
     expect_events("Wsssssss", "++++++++");
     struct stat status;
@@ -240,7 +246,8 @@ static void push_that_fails_in_the_middle_ends_as_cancelled_events(void **state)
     expect_events("WsWsWsws", "++++++++");
 }
 
-/* A kernel that stays full: the push gives up with an error of its own, since -EAGAIN would mean "reap first". */
+/* A kernel that stays full: the push gives up with an error of its own, since -EAGAIN would mean
+ * "reap first". */
 static void kernel_that_stays_full_ends_in_ebusy(void **state)
 {
     (void)state;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Futex waits, and the threads that do them. Worker threads record; the main thread asserts after the join. */
+ * Futex waits, and the threads that do them. Worker threads record; the main thread asserts after
+ * the join. */
 #include "port/wait.h"
 
 #include "port/clock.h"
@@ -166,7 +167,8 @@ static void *look_at_thread(void *arg)
     return NULL;
 }
 
-/* A host's signal handlers must not run on our threads, its crash handler must, and its own mask stays. */
+/* A host's signal handlers must not run on our threads, its crash handler must, and its own mask
+ * stays. */
 static void thread_starts_named_and_with_signals_blocked(void **state)
 {
     (void)state;

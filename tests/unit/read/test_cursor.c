@@ -38,7 +38,8 @@ struct reader {
     struct weir__io io; /* first: the table's functions get its address */
     struct weir__io_ops ops;
     struct weir__mem mem;
-    /* Cursors are opened by the ten thousand here, so the largest blocks are kept for the next one. */
+    /* Cursors are opened by the ten thousand here, so the largest blocks are kept for the next one.
+     */
     struct {
         void *block;
         size_t bytes;
@@ -85,8 +86,7 @@ struct reader {
     unsigned bad_times;
 };
 
-/* ---- the log's part
- * ------------------------------------------------------------------------------------------- */
+/* ---- the log's part -------------------------------------------------------------------------- */
 
 static weir_lsn reader_limit(void *ctx, enum weir_level level)
 {
@@ -203,8 +203,7 @@ static void reader_release(void *ctx, void *block, size_t bytes)
     free(block);
 }
 
-/* ---- setting up
- * ----------------------------------------------------------------------------------------------- */
+/* ---- setting up ------------------------------------------------------------------------------ */
 
 static int setup(void **state)
 {
@@ -493,8 +492,7 @@ static void build_random(struct log_builder *log, uint64_t seed, unsigned steps)
     log_builder_prepare(log, 1);
 }
 
-/* ---- reading
- * -------------------------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 static void cursor_shows_every_record_in_order(void **state)
 {
@@ -603,8 +601,7 @@ static void cursor_allocates_what_it_says(void **state)
     }
 }
 
-/* ---- seeking
- * -------------------------------------------------------------------------------------------------- */
+/* ---- seeking --------------------------------------------------------------------------------- */
 
 /* Whatever LSN is asked for, the first record at or after it comes, and then the next ones. */
 static void cursor_seeks_to_every_lsn(void **state)
@@ -753,8 +750,7 @@ static void cursor_starts_at_the_new_oldest_when_trimmed_meanwhile(void **state)
     }
 }
 
-/* ---- limits, levels, memory
- * ----------------------------------------------------------------------------------- */
+/* ---- limits, levels, memory ------------------------------------------------------------------ */
 
 static void cursor_shows_nothing_above_the_limit_of_its_level(void **state)
 {
@@ -960,8 +956,7 @@ static void cursor_grows_its_buffer_up_to_the_bound(void **state)
     }
 }
 
-/* ---- waiting
- * -------------------------------------------------------------------------------------------------- */
+/* ---- waiting --------------------------------------------------------------------------------- */
 
 static int wait_then_catch_up(struct reader *reader, weir_lsn above)
 {
@@ -1096,8 +1091,7 @@ static void cursor_tells_what_it_needs_no_more(void **state)
     assert_int_equal(reader->moved_count, count);
 }
 
-/* ---- damage
- * --------------------------------------------------------------------------------------------------- */
+/* ---- damage ---------------------------------------------------------------------------------- */
 
 /* Reads all from the beginning. Every record that is shown is the right one. Returns how many
  * came, *code_out what came then. */
@@ -1471,8 +1465,7 @@ static void cursor_tells_a_truncated_file(void **state)
     assert_true(reader->fault.file[0] != '\0');
 }
 
-/* ---- epochs
- * --------------------------------------------------------------------------------------------------- */
+/* ---- epochs ---------------------------------------------------------------------------------- */
 
 static void cursor_tells_a_cut_below_its_position(void **state)
 {

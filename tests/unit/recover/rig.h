@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What the tests of this folder share: a directory handle over the system's files with a table in front that can refuse
- * reads, stop at the k-th change, and notes which files were opened and whether a write changed a byte. */
+ * What the tests of this folder share: a directory handle over the system's files with a table in
+ * front that can refuse reads, stop at the k-th change, and notes which files were opened and
+ * whether a write changed a byte. */
 #ifndef WEIR_TESTS_UNIT_RECOVER_RIG_H
 #define WEIR_TESTS_UNIT_RECOVER_RIG_H
 
@@ -39,7 +40,8 @@ struct rig_io {
     uint64_t bad_to;
     int bad_error;
 
-    /* Of the calls that change something, the one with this number and all later ones fail; 0: none. */
+    /* Of the calls that change something, the one with this number and all later ones fail; 0:
+     * none. */
     unsigned stop_at;
     unsigned changes;
     unsigned writes;

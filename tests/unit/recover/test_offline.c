@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The public calls that look after logs: verify, locate, salvage, copy; on logs at rest, and on one that is being written
- * and trimmed meanwhile. */
+ * The public calls that look after logs: verify, locate, salvage, copy; on logs at rest, and on one
+ * that is being written and trimmed meanwhile. */
 #include "unit/recover/rig.h"
 
 #include "base/num.h"
@@ -245,7 +245,8 @@ static void *writer_run(void *ctx)
     return NULL;
 }
 
-/* Returns how many records the log at path holds; they must follow each other. *first_out: number of the first. */
+/* Returns how many records the log at path holds; they must follow each other. *first_out: number
+ * of the first. */
 static uint64_t count_records(const char *path, uint64_t *first_out)
 {
     struct weir_options options = WEIR_OPTIONS_INIT;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What a scan kept is written again, byte for byte, and synced; stopped anywhere and begun anew it comes to the same. */
+ * What a scan kept is written again, byte for byte, and synced; stopped anywhere and begun anew it
+ * comes to the same. */
 #include "unit/recover/rig.h"
 
 #include "base/num.h"
@@ -130,7 +131,8 @@ static void a_log_without_a_segment_needs_only_its_directory(void **state)
     log_builder_exit(&log);
 }
 
-/* Gaps, unused ends, a torn tail, large batches, several epochs, stale batches where the log has gone on elsewhere. */
+/* Gaps, unused ends, a torn tail, large batches, several epochs, stale batches where the log has
+ * gone on elsewhere. */
 static void build_rich(struct log_builder *log)
 {
     log_builder_init(
@@ -146,7 +148,8 @@ static void build_rich(struct log_builder *log)
     log_builder_batch(log, 2, 10);
     log_builder_batch(log, 2, 5000);
     log_builder_cut(log, cut);
-    /* The older epoch's batch stands at the position, sound and with the right chain; the log goes on in the next segment. */
+    /* The older epoch's batch stands at the position, sound and with the right chain; the log goes
+     * on in the next segment. */
     log_builder_rotate(log);
     for (size_t i = 0; i < 5; i++) {
         log_builder_batch(log, 10, 300);
@@ -176,7 +179,8 @@ static void stopped_at_any_call_it_comes_to_the_same(void **state)
     assert_int_equal(first.report.verdict, WEIR_VERDICT_TORN);
     assert_int_equal(first.end.lsn, log.batches[log.batch_count - 1].header.lsn);
     assert_false(rig->io.differs);
-    /* The promise is the start of the newest epoch: what follows it was written, and the gap's own block only. */
+    /* The promise is the start of the newest epoch: what follows it was written, and the gap's own
+     * block only. */
     uint64_t expected = 0;
     for (size_t i = 0; i + 1 < log.batch_count; i++) {
         expected += log.batches[i].end > first.report.promise_lsn ? log.batches[i].image_bytes : 0;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Copy and salvage: what is in the new log, which gaps are told, and that the source is left as it was. */
+ * Copy and salvage: what is in the new log, which gaps are told, and that the source is left as it
+ * was. */
 #include "unit/recover/rig.h"
 
 #include "base/crc32c.h"
@@ -672,8 +673,9 @@ static void a_damaged_batch_header_costs_nothing(void **state)
                          log.batches[i].header.lsn + WEIR__BATCH_HEADER_BYTES,
                          0xee);
     }
-    /* The newest epoch's nonce is known from the control file. The first one's stood in those headers only, and the
-     * second's in batches that were cut, to which nothing leads: no proof of an epoch, payload could say the same. */
+    /* The newest epoch's nonce is known from the control file. The first one's stood in those
+     * headers only, and the second's in batches that were cut, to which nothing leads: no proof of
+     * an epoch, payload could say the same. */
     struct rewrite rewrite;
     assert_int_equal(rewrite_run(&rewrite, &log, true), 0);
     bool *const lost = lost_none(&log);
@@ -726,7 +728,8 @@ static void several_gaps_are_told_in_order(void **state)
     build(&log, 60);
     rig_close_clean(&log, NULL);
     bool *const lost = lost_none(&log);
-    /* A record of a batch, two batches in a row, a segment's last, and everything from a place on. */
+    /* A record of a batch, two batches in a row, a segment's last, and everything from a place on.
+     */
     log_builder_flip(&log, log.records[10].lsn + 30, 1);
     lost[10] = true;
     for (size_t i = 6; i < 8; i++) {
@@ -878,7 +881,8 @@ static void what_was_cut_does_not_come_back(void **state)
             for (size_t i = 0; i < newer; i++) {
                 log_builder_batch(&log, 2, 60);
             }
-            /* Behind the end, and in the segments behind, stand sound batches of the earlier epoch. */
+            /* Behind the end, and in the segments behind, stand sound batches of the earlier epoch.
+             */
             if (control != 0) {
                 rig_crash(&log, log.position.lsn, NULL);
             }
@@ -978,7 +982,8 @@ static void nothing_to_salvage_is_no_log(void **state)
 static void frames_in_payload_are_no_records(void **state)
 {
     (void)state;
-    /* Payload that imitates what a search looks for: a batch of this very log, from another place. */
+    /* Payload that imitates what a search looks for: a batch of this very log, from another place.
+     */
     struct log_builder log;
     build(&log, 5);
     log_builder_begin(&log);
@@ -1006,7 +1011,8 @@ static void frames_in_payload_are_no_records(void **state)
     log_builder_exit(&log);
 }
 
-/* A whole batch at a block boundary, as whoever writes payload could make one: all but a nonce that counts. */
+/* A whole batch at a block boundary, as whoever writes payload could make one: all but a nonce that
+ * counts. */
 static void forge(const struct log_builder *log, uint8_t *out, weir_lsn lsn, uint64_t epoch)
 {
     static const char text[] = "never appended";
@@ -1039,8 +1045,9 @@ static void forge(const struct log_builder *log, uint8_t *out, weir_lsn lsn, uin
 static void a_batch_in_payload_is_none(void **state)
 {
     (void)state;
-    /* Bit 0: without a control file; bit 1: a later epoch behind, so that the forged one is not above the newest. Damaged are a
-     * record before the forged batch, the payload around it, or the batch's first block. */
+    /* Bit 0: without a control file; bit 1: a later epoch behind, so that the forged one is not
+     * above the newest. Damaged are a record before the forged batch, the payload around it, or the
+     * batch's first block. */
     for (unsigned how = 0; how < 12; how++) {
         const unsigned damage = how / 4;
         struct log_builder log;
@@ -1096,8 +1103,8 @@ static void a_batch_in_payload_is_none(void **state)
     }
 }
 
-/* Whatever is done to a log: every record whose batch is untouched comes out, nothing comes out that was not put in, and
- * no gap covers a record that came out. */
+/* Whatever is done to a log: every record whose batch is untouched comes out, nothing comes out
+ * that was not put in, and no gap covers a record that came out. */
 static void noise_costs_no_more_than_it_hits(void **state)
 {
     (void)state;
@@ -1145,7 +1152,8 @@ static void noise_costs_no_more_than_it_hits(void **state)
         for (size_t r = 0; r < log.record_count; r++) {
             const struct log_builder_record *const expected = &log.records[r];
             const bool there = at < found->count && found->records[at].lsn == expected->lsn;
-            /* Of the middle epoch the nonce may be lost with its two headers, and of the first one what proves it. */
+            /* Of the middle epoch the nonce may be lost with its two headers, and of the first one
+             * what proves it. */
             const bool proven = expected->epoch == 3 || (expected->epoch == 1 && !origin_hit);
             if (!there && !hit[r] && proven) {
                 fail_msg("WEIR_TEST_SEED=%llu, round %u: the record at LSN %llu is missing",

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Where a log ends and why: every verdict, reached from states that are put together byte by byte. */
+ * Where a log ends and why: every verdict, reached from states that are put together byte by byte.
+ */
 #include "unit/recover/rig.h"
 
 #include "base/bytes.h"
@@ -35,7 +36,8 @@ static void expect_end(const struct weir__scan_result *result,
                                                           : 0);
 }
 
-/* Both ways of looking must agree where the scan from the checkpoint begins at the log's beginning. */
+/* Both ways of looking must agree where the scan from the checkpoint begins at the log's beginning.
+ */
 static struct weir__scan_result
 expect_both(const struct log_builder *log, enum weir_verdict verdict, weir_lsn end)
 {
@@ -138,7 +140,8 @@ static void log_without_a_segment_is_clean(void **state)
 static void both_words_for_the_origin_are_understood(void **state)
 {
     (void)state;
-    /* The builder's first batch continues the segment's base; the engine's continues the first block behind it. */
+    /* The builder's first batch continues the segment's base; the engine's continues the first
+     * block behind it. */
     struct log_builder log;
     log_builder_init(&log, NULL);
     log.position.lsn = log.position.epoch_lsn = log.newest.lsn = BLOCK;
@@ -576,7 +579,8 @@ static void leftovers_of_another_size_do_not_hide_the_next_segment(void **state)
     (void)state;
     struct log_builder log;
     build(&log, 15);
-    /* Behind the end, beginning where the next segment begins: a shorter one, made before the size was changed. */
+    /* Behind the end, beginning where the next segment begins: a shorter one, made before the size
+     * was changed. */
     char path[400];
     (void)
         snprintf(path, sizeof path, "%s/%016x-%016x.weir", log.path, SEGMENT, SEGMENT + 8 * BLOCK);
@@ -586,7 +590,8 @@ static void leftovers_of_another_size_do_not_hide_the_next_segment(void **state)
     (void)fclose(file);
     rig_crash(&log, 0, NULL);
     expect_both(&log, WEIR_VERDICT_CLEAN, log.position.lsn);
-    /* With batches in the longer one the two are in each other's way, and no reader could tell them apart. */
+    /* With batches in the longer one the two are in each other's way, and no reader could tell them
+     * apart. */
     log_builder_batch(&log, 3, 100);
     log_builder_batch(&log, 3, 100);
     const struct weir__scan_result result = rig_look(&log, false);
@@ -815,7 +820,8 @@ static void everything_trimmed_is_an_empty_log(void **state)
         const struct weir__scan_result result = rig_look(&log, oldest != 0);
         expect_end(&result, &log, WEIR_VERDICT_CLEAN, log.position.lsn);
     }
-    /* The one that holds the byte before the end is never given up, unless the next one is there. */
+    /* The one that holds the byte before the end is never given up, unless the next one is there.
+     */
     const struct weir__range last = log.segments[0];
     log_builder_prepare(&log, 1);
     log_builder_remove(&log, last);
@@ -896,7 +902,8 @@ static void an_unreadable_block_in_an_unused_end_does_not_matter(void **state)
     const struct weir__range first = log.segments[0];
     const weir_lsn unused = log.batches[9].end;
     const struct weir__scan_result result = look_bad(&log, false, first, unused, first.end);
-    /* The next segment's first batch says where it continues. What lies behind the end is searched in its own segment. */
+    /* The next segment's first batch says where it continues. What lies behind the end is searched
+     * in its own segment. */
     expect_end(&result, &log, WEIR_VERDICT_CLEAN, log.position.lsn);
     log_builder_exit(&log);
 }
@@ -1141,7 +1148,8 @@ static void nothing_before_the_checkpoints_segment_is_opened(void **state)
             assert_true(base >= log.batches[35].segment.base);
         }
     }
-    /* Closed cleanly it reads the last segment's header and the places where a batch could be, no more. */
+    /* Closed cleanly it reads the last segment's header and the places where a batch could be, no
+     * more. */
     rig_close_clean(&log, NULL);
     rig->io.reads = 0;
     rig_scan(rig, false, &result);
@@ -1324,7 +1332,8 @@ static void noise_never_breaks_the_scan(void **state)
             lowest = weir__min_u64(lowest, from);
         }
         const struct weir__scan_result result = rig_look(&log, round % 2 == 0);
-        /* What ends below the first damage is there, whatever the verdict; nothing but what was written is. */
+        /* What ends below the first damage is there, whatever the verdict; nothing but what was
+         * written is. */
         weir_lsn sound = 0;
         for (size_t i = 0; i < log.batch_count && log.batches[i].end <= lowest; i++) {
             sound = log.batches[i].end;

@@ -319,7 +319,8 @@ static int teardown(void **state)
 {
     struct fixture *const f = *state;
     if (!f->broke && weir__load(&f->mem.bytes, relaxed) != 0) {
-        return -1; /* a test gave up in the middle: its window, and perhaps a thread, use all this */
+        return -1; /* a test gave up in the middle: its window, and perhaps a thread, use all this
+                    */
     }
     weir__dir_close(&f->dir);
     (void)blocks_left(f);
@@ -615,14 +616,16 @@ static void window_names_the_block_that_cannot_be_read(void **state)
             for (uint64_t bad = 0; bad < FILE_BYTES; bad += 300 * KIB) {
                 f->bad = bad;
                 struct weir__window *const window = open_window(f, 256 * KIB, depth);
-                /* Everything in front of it is given out, and the fault is exact, also a second time. */
+                /* Everything in front of it is given out, and the fault is exact, also a second
+                 * time. */
                 assert_int_equal(scan_until_fault(f, window, 0), bad);
                 assert_int_equal(f->fault.offset, bad);
                 assert_int_equal(f->fault.lsn, BASE + bad);
                 assert_string_equal(f->fault.file, name);
                 assert_int_equal(scan_until_fault(f, window, bad), bad);
                 assert_int_equal(f->fault.offset, bad);
-                /* What lies behind can be read, and so can the block once the device has it again. */
+                /* What lies behind can be read, and so can the block once the device has it again.
+                 */
                 assert_int_equal(scan_until_fault(f, window, bad + 4096), FILE_BYTES);
                 f->bad = NOTHING_BAD;
                 assert_int_equal(scan_until_fault(f, window, bad), FILE_BYTES);

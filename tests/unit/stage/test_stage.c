@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The producer side of a log, one step after the other: one thread plays producers, flusher and keeper. */
+ * The producer side of a log, one step after the other: one thread plays producers, flusher and
+ * keeper. */
 #include "unit/stage/toy_flusher.h"
 
 #include <errno.h>
@@ -47,7 +48,7 @@ static weir_lsn first_lsn(weir_lsn base)
     return base + WEIR__BATCH_HEADER_BYTES;
 }
 
-/* ---- reserving -------------------------------------------------------------------------------------------------- */
+/* ---- reserving ------------------------------------------------------------------------------- */
 
 /* The role starts with the flusher: nobody writes to a slot before it has opened one. */
 static void nothing_is_reserved_before_the_flusher_opens_a_slot(void **state)
@@ -182,7 +183,7 @@ static void a_straggler_is_seen_from_the_seal_to_its_commit(void **state)
     close_toy(&toy);
 }
 
-/* ---- back-pressure ---------------------------------------------------------------------------------------------- */
+/* ---- back-pressure --------------------------------------------------------------------------- */
 
 /* Both slots full: every form of refusal, the role left to the flusher, and life after it. */
 static void two_slots_press_back_and_go_on(void **state)
@@ -218,7 +219,8 @@ static void two_slots_press_back_and_go_on(void **state)
     }
 }
 
-/* The last slot of all can be sealed when everything before it is acknowledged, though no other is free. */
+/* The last slot of all can be sealed when everything before it is acknowledged, though no other is
+ * free. */
 static void the_flusher_seals_the_last_slot_when_all_before_it_is_acknowledged(void **state)
 {
     (void)state;
@@ -237,7 +239,7 @@ static void the_flusher_seals_the_last_slot_when_all_before_it_is_acknowledged(v
     close_toy(&toy);
 }
 
-/* ---- segments --------------------------------------------------------------------------------------------------- */
+/* ---- segments -------------------------------------------------------------------------------- */
 
 /* Near a segment's end a slot is as short as what is left. */
 static void slots_near_a_segments_end_are_short(void **state)
@@ -332,7 +334,7 @@ static void nothing_opens_beyond_the_frontier(void **state)
     close_toy(&toy);
 }
 
-/* ---- oversize --------------------------------------------------------------------------------------------------- */
+/* ---- oversize -------------------------------------------------------------------------------- */
 
 /* Behind an empty slot: that one is opened again, elsewhere, in the same life. */
 static void an_oversize_record_takes_a_batch_of_its_own(void **state)
@@ -435,9 +437,10 @@ static void an_oversize_record_at_the_frontier_is_refused_without_a_trace(void *
     close_toy(&toy);
 }
 
-/* ---- waiting ---------------------------------------------------------------------------------------------------- */
+/* ---- waiting --------------------------------------------------------------------------------- */
 
-/* A wait for a position ends when its level is above it, and only then; a deadline ends it, wherever the position lies. */
+/* A wait for a position ends when its level is above it, and only then; a deadline ends it,
+ * wherever the position lies. */
 static void waits_end_with_the_level_or_the_deadline(void **state)
 {
     (void)state;
@@ -467,7 +470,8 @@ static void waits_end_with_the_level_or_the_deadline(void **state)
             assert_int_equal(
                 weir__stage_wait(&toy.stage, place.lsn, level, WEIR__SLOT_NONE, 0, WEIR__NEVER),
                 0);
-            /* In the unused rest of the block, at the next batch, inside what was a slot's room, far away. */
+            /* In the unused rest of the block, at the next batch, inside what was a slot's room,
+             * far away. */
             const weir_lsn end = weir__load(&toy.stage.level[level], acquire);
             const weir_lsn ahead[] = {end,
                                       end + 8,
@@ -516,7 +520,7 @@ static void levels_move_one_by_one(void **state)
     close_toy(&toy);
 }
 
-/* ---- reading from memory ---------------------------------------------------------------------------------------- */
+/* ---- reading from memory --------------------------------------------------------------------- */
 
 static void a_copy_gives_exactly_the_bytes_of_the_batch(void **state)
 {
@@ -578,7 +582,7 @@ static void a_pin_keeps_a_slot_from_being_given(void **state)
     close_toy(&toy);
 }
 
-/* ---- sleep and waking ------------------------------------------------------------------------------------------- */
+/* ---- sleep and waking ------------------------------------------------------------------------ */
 
 static bool may_sleep(struct toy *toy, uint32_t how, bool may_seal)
 {
@@ -587,7 +591,8 @@ static bool may_sleep(struct toy *toy, uint32_t how, bool may_seal)
     return may;
 }
 
-/* The flusher lies down only when there is nothing to do, and whoever makes something to do wakes it. */
+/* The flusher lies down only when there is nothing to do, and whoever makes something to do wakes
+ * it. */
 static void the_flusher_sleeps_only_with_nothing_to_do(void **state)
 {
     (void)state;
@@ -641,7 +646,7 @@ static void the_flusher_sleeps_only_with_nothing_to_do(void **state)
     close_toy(&toy);
 }
 
-/* ---- ends ------------------------------------------------------------------------------------------------------- */
+/* ---- ends ------------------------------------------------------------------------------------ */
 
 /* What was reserved goes out; nobody reserves any more; the word never opens again. */
 static void a_shutdown_seals_what_is_there(void **state)
@@ -738,7 +743,7 @@ static void a_failure_refuses_everything_from_there_on(void **state)
     close_toy(&toy);
 }
 
-/* ---- memory ----------------------------------------------------------------------------------------------------- */
+/* ---- memory ---------------------------------------------------------------------------------- */
 
 /* The bound that the public formula is made of. */
 static void a_stage_allocates_no_more_than_it_says(void **state)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The producer side of a log under many threads: random sizes, waits, pauses and ends, over a device whose batches come back in any
- * order. Every unit that anybody reserved must come out once, filled, in its place; nobody hangs, and nobody is told a thing too early.
- * Run under ThreadSanitizer it also shows that every byte was handed over. */
+ * The producer side of a log under many threads: random sizes, waits, pauses and ends, over a
+ * device whose batches come back in any order. Every unit that anybody reserved must come out once,
+ * filled, in its place; nobody hangs, and nobody is told a thing too early. Run under
+ * ThreadSanitizer it also shows that every byte was handed over. */
 #include "unit/stage/toy_flusher.h"
 
 #include <errno.h>
@@ -20,7 +21,7 @@
 #define PRODUCERS_MAX 8u
 #define RECORDS_MAX 200u
 
-/* ---- the storm -------------------------------------------------------------------------------------------------- */
+/* ---- the storm ------------------------------------------------------------------------------- */
 
 enum storm_end { END_WHEN_DONE, END_SHUTDOWN, END_FAILURE };
 
@@ -242,7 +243,8 @@ static int range_order(const void *a, const void *b)
     return (x->lsn > y->lsn) - (x->lsn < y->lsn);
 }
 
-/* Every batch is filled from its first unit to its last by records that touch each other and do not overlap. */
+/* Every batch is filled from its first unit to its last by records that touch each other and do not
+ * overlap. */
 static void check_tiling(struct storm *storm)
 {
     struct toy *const toy = &storm->toy;
@@ -396,7 +398,7 @@ static void a_failure_in_a_storm_lets_everybody_go(void **state)
     storms(END_FAILURE);
 }
 
-/* ---- who is woken ----------------------------------------------------------------------------------------------- */
+/* ---- who is woken ---------------------------------------------------------------------------- */
 
 #define WAITERS 4u
 
@@ -425,7 +427,8 @@ static void sleep_for_ack(struct worker *worker)
     }
 }
 
-/* State and count of voluntary switches: a thread that sleeps without being woken switches no more. */
+/* State and count of voluntary switches: a thread that sleeps without being woken switches no more.
+ */
 static bool thread_sleeps(uint32_t thread, uint64_t *switches_out)
 {
     char path[64];
@@ -508,8 +511,8 @@ static void only_the_waiters_of_the_acknowledged_batch_are_woken(void **state)
     assert_int_equal(weir__load(&toy.stage.counters.ack_wakes, relaxed), 1);
     assert_int_equal(level_gen & 1u, 0); /* nobody slept on the level as such */
     assert_int_equal(weir__load(&second->ack[WEIR__LEVEL_DURABLE], acquire), word);
-    weir__sleep_ns(
-        20000000); /* a wrong wake-up would have come through by now; a right program does not depend on it */
+    weir__sleep_ns(20000000); /* a wrong wake-up would have come through by now; a right program
+                                 does not depend on it */
     for (unsigned i = 0; i < WAITERS; i++) {
         assert_true(thread_sleeps(weir__load(&sleepers.threads[WAITERS + i], acquire), &after[i]));
         assert_int_equal(after[i], before[i]);
@@ -527,7 +530,7 @@ static void only_the_waiters_of_the_acknowledged_batch_are_woken(void **state)
     toy_destroy(&toy);
 }
 
-/* ---- every place to sleep --------------------------------------------------------------------------------------- */
+/* ---- every place to sleep -------------------------------------------------------------------- */
 
 enum bed {
     BED_OPEN,     /* a closer has the role and no slot */

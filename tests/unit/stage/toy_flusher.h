@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A stage with everything around it that a log would give it, and nothing more: a flusher that writes nowhere, a frontier that a test
- * moves, and a device that lets batches come back in any order.
+ * A stage with everything around it that a log would give it, and nothing more: a flusher that
+ * writes nowhere, a frontier that a test moves, and a device that lets batches come back in any
+ * order.
  *
- * Every unit of 8 bytes in a slot is stamped with its own LSN by whoever reserved it, so that one look at a batch tells whether all of
- * it was filled, by its owner, for this life. Either one thread plays all parts, by toy_turn, or toy_start runs the flusher and the
- * device as threads. */
+ * Every unit of 8 bytes in a slot is stamped with its own LSN by whoever reserved it, so that one
+ * look at a batch tells whether all of it was filled, by its owner, for this life. Either one
+ * thread plays all parts, by toy_turn, or toy_start runs the flusher and the device as threads. */
 #ifndef WEIR_TESTS_UNIT_STAGE_TOY_FLUSHER_H
 #define WEIR_TESTS_UNIT_STAGE_TOY_FLUSHER_H
 
@@ -157,7 +158,7 @@ static inline void toy_fail(struct toy *toy, const char *what, uint64_t number)
     }
 }
 
-/* ---- producers -------------------------------------------------------------------------------------------------- */
+/* ---- producers ------------------------------------------------------------------------------- */
 
 /* Stamps every unit of a place. */
 static inline void toy_fill(const struct weir__place *place)
@@ -180,7 +181,7 @@ toy_append(struct toy *toy, uint64_t bytes, uint64_t deadline_ns, struct weir__p
     return code;
 }
 
-/* ---- the flusher ------------------------------------------------------------------------------------------------ */
+/* ---- the flusher ----------------------------------------------------------------------------- */
 
 /* Whether header and frames are as toy_take and the producers made them. */
 static inline bool toy_bytes_hold(const uint8_t *bytes, weir_lsn base, uint32_t units)
@@ -282,7 +283,7 @@ static inline void toy_turn(struct toy *toy)
     }
 }
 
-/* ---- with threads ----------------------------------------------------------------------------------------------- */
+/* ---- with threads ---------------------------------------------------------------------------- */
 
 static inline void *toy_device(void *arg)
 {
