@@ -2,22 +2,27 @@
  *
  * weir: an embeddable write-ahead log for many producers. The whole public interface.
  *
- * A log is a directory. One process at a time has it open for appending; any number of processes read it meanwhile.
- * Producers append from any number of threads; one flusher thread of the log makes batches durable; a keeper thread
- * prepares segments and keeps the log's few durable facts. The library prints nothing, installs no signal handler,
- * changes no global state.
+ * A log is a directory. One process at a time has it open for appending; any number of processes
+ * read it meanwhile. Producers append from any number of threads; one flusher thread of the log
+ * makes batches durable; a keeper thread prepares segments and keeps the log's few durable facts.
+ * The library prints nothing, installs no signal handler, changes no global state.
  *
  * Before you embed it:
- *  - Durable means: survives process kill, kernel crash and power cut, on a device and file system that honour flush.
- *  - The fate of an append that failed or timed out while waiting is unknown until the log is reopened: the record is
- *    then there once, or not at all.
- *  - After fork() a handle belongs to the parent. In the child every call on it returns WEIR_EFORKED; do not close it.
- *  - No call is safe in a signal handler. Threads must not be cancelled asynchronously inside a call.
- *  - Network file systems: locks and syncs are then another machine's word. Not supported for appending.
+ *  - Durable means: survives process kill, kernel crash and power cut, on a device and file system
+ *    that honour flush.
+ *  - The fate of an append that failed or timed out while waiting is unknown until the log is
+ *    reopened: the record is then there once, or not at all.
+ *  - After fork() a handle belongs to the parent. In the child every call on it returns
+ *    WEIR_EFORKED; do not close it.
+ *  - No call is safe in a signal handler. Threads must not be cancelled asynchronously inside a
+ *    call.
+ *  - Network file systems: locks and syncs are then another machine's word. Not supported for
+ *    appending.
  *  - Ignore SIGXFSZ if you set RLIMIT_FSIZE, or the process may be killed.
  *
- * Every function below states: parameters with units, Return, Threads, Progress (may it sleep, does it do I/O),
- * Durability, Ordering, Ownership. Where a line is missing the answer is "none" or, for Threads, "any thread". */
+ * Every function below states: parameters with units, Return, Threads, Progress (may it sleep, does
+ * it do I/O), Durability, Ordering, Ownership. Where a line is missing the answer is "none" or, for
+ * Threads, "any thread". */
 #ifndef WEIR_WEIR_H
 #define WEIR_WEIR_H
 
@@ -41,11 +46,12 @@ extern "C" {
 struct weir_log;
 struct weir_cursor;
 
-/* ---------------------------------------------------------------------------------------------------------------
+/* -------------------------------------------------------------------------------------------------
  * Errors and version
- * ------------------------------------------------------------------------------------------------------------- */
+ * ---------------------------------------------------------------------------------------------- */
 
-/* Where and why: filled by calls that take one. offset and lsn are UINT64_MAX where they say nothing. */
+/* Where and why: filled by calls that take one. offset and lsn are UINT64_MAX where they say
+ * nothing. */
 struct weir_error {
     int code;        /* what the call returned */
     int system_code; /* the errno beneath it, 0 if none */
@@ -55,21 +61,23 @@ struct weir_error {
     char text[400]; /* one sentence: what failed, and the way out */
 };
 
-/* Text of a code: one of ours, or a negative errno. Return: static string, never NULL. Threads: any. */
+/* Text of a code: one of ours, or a negative errno. Return: static string, never NULL. Threads:
+ * any. */
 WEIR_API const char *weir_strerror(int code);
 /* Name of a code: "WEIR_ECORRUPT", "ENOSPC". Return: static string, never NULL. Threads: any. */
 WEIR_API const char *weir_error_name(int code);
-/* The library's own version, "0.1.0"; compare with WEIR_VERSION_STRING of the header. Return: static string. */
+/* The library's own version, "0.1.0"; compare with WEIR_VERSION_STRING of the header. Return:
+ * static string. */
 WEIR_API const char *weir_version(void);
 
-/* ---------------------------------------------------------------------------------------------------------------
+/* -------------------------------------------------------------------------------------------------
  * Options
- * ------------------------------------------------------------------------------------------------------------- */
+ * ---------------------------------------------------------------------------------------------- */
 
 /* How batches are made durable. See ARCHITECTURE.md, "Four ways". */
 enum weir_io {
-    WEIR_IO_AUTO =
-        0, /* by what the directory and the kernel offer, and by what is pending at each submission */
+    /* By what the directory and the kernel offer, and by what is pending at each submission. */
+    WEIR_IO_AUTO = 0,
     WEIR_IO_CHAIN, /* io_uring: write linked to fdatasync */
     WEIR_IO_DSYNC, /* io_uring: one write with RWF_DSYNC */
     WEIR_IO_POSIX, /* no io_uring: pwritev2(RWF_DSYNC) by the flusher */
@@ -78,9 +86,9 @@ enum weir_io {
 /* What a record has survived. */
 enum weir_level {
     WEIR_DURABLE = 0, /* power cut. The default of everything */
-    WEIR_WRITTEN =
-        1, /* kill of the process: the kernel has it. With WEIR_IO_DSYNC and WEIR_IO_POSIX this comes with durable */
-    WEIR_APPENDED = 2 /* nothing yet: it has its place in the order */
+    /* Kill of the process: the kernel has it. With dsync and posix it comes with durable. */
+    WEIR_WRITTEN = 1,
+    WEIR_APPENDED = 2, /* nothing yet: it has its place in the order */
 };
 
 enum weir_event_kind {
@@ -113,27 +121,28 @@ struct weir_options {
     bool must_exist; /* do not create: WEIR_ENOLOG if there is no log */
     bool buffered;   /* do not use O_DIRECT even where the file system takes it */
     bool no_huge_pages; /* reserved for tests of the fallback */
-    uint64_t
-        segment_bytes; /* of segments to come; multiple of the block. 0 = 64 MiB (an existing log: as it is) */
-    uint32_t
-        block_bytes; /* at creation only. 0 = 4096, or more if the device's direct I/O needs it */
-    uint32_t
-        slot_bytes; /* buffer in which a batch is gathered. 0 = 1 MiB; 4 KiB..16 MiB, multiple of the block */
-    uint32_t slots; /* 0 = 8; 2..512. Memory: slots * slot_bytes */
-    uint32_t
-        record_bytes_max; /* largest record or group. 0 = 16 MiB; at most a segment less its headers */
+    /* Of segments to come; a multiple of the block. 0 = 64 MiB (an existing log: as it is). */
+    uint64_t segment_bytes;
+    /* At creation only. 0 = 4096, or more if the device's direct I/O needs it. */
+    uint32_t block_bytes;
+    /* In which a batch is gathered: 4 KiB..16 MiB, a multiple of the block. 0 = 1 MiB. */
+    uint32_t slot_bytes;
+    uint32_t slots; /* 2..512. 0 = 8. Memory: slots * slot_bytes */
+    /* Largest record or group, at most a segment less its headers. 0 = 16 MiB. */
+    uint32_t record_bytes_max;
     uint32_t oversize_buffers; /* for records and groups beyond a slot. 0 = 1; 1..64; more wait */
     uint32_t max_inflight;     /* writes or chains under way at once. 0 = 8; 1..256 */
     uint32_t spare_segments;   /* prepared ahead of need. 0 = 1; 1..16 */
     uint32_t recycle_segments; /* trimmed segments kept for recycling; more are removed. 0 = 16 */
-    uint64_t
-        lock_timeout_ns; /* to wait for a dying writer's last writes. 0 = 2 s; UINT64_MAX = do not wait */
+    /* To wait for a dying writer's last writes. 0 = 2 s; UINT64_MAX = do not wait. */
+    uint64_t lock_timeout_ns;
     uint64_t stall_warn_ns;  /* 0 = 1 s */
     uint64_t stall_limit_ns; /* beyond it the log is poisoned with WEIR_ESTALLED. 0 = never */
     weir_lsn first_lsn; /* at creation only: where the LSNs begin, multiple of the block. 0 = 0 */
-    const struct weir_memory_hooks
-        *memory; /* borrowed until close. NULL = jemalloc if the process has it, else malloc */
-    /* Called from the flusher, the keeper and from weir_open; must not call weir on the same log; must be quick. */
+    /* Borrowed until close. NULL = jemalloc if the process has it, else malloc. */
+    const struct weir_memory_hooks *memory;
+    /* Called from the flusher, the keeper and from weir_open; must not call weir on the same log;
+     * must be quick. */
     void (*on_event)(void *ctx, const struct weir_event *event);
     void *event_ctx;
     /* Called from weir_open while it scans: bytes done of total. */
@@ -145,17 +154,20 @@ struct weir_options {
         .struct_bytes = sizeof(struct weir_options)                                                \
     }
 
-/* Upper bound of the memory that a log with these options allocates, without cursors, in bytes. NULL = defaults.
- *   slots * slot_bytes + oversize_buffers * (record_bytes_max + block) + prefill chunk + rings and tables
- * each I/O buffer rounded up to 2 MiB (4 KiB below that). A cursor takes weir_cursor_memory_bound more.
+/* Upper bound of the memory that a log with these options allocates, without cursors, in bytes.
+ * NULL = defaults.
+ *   slots * slot_bytes + oversize_buffers * (record_bytes_max + block)
+ *   + prefill chunk + rings and tables
+ * each I/O buffer rounded up to 2 MiB (4 KiB below that). A cursor takes weir_cursor_memory_bound
+ * more.
  * Return: bytes, 0 if the options are not valid. Threads: any. */
 WEIR_API uint64_t weir_memory_bound(const struct weir_options *options);
 /* The same for one cursor on a log with these options. */
 WEIR_API uint64_t weir_cursor_memory_bound(const struct weir_options *options);
 
-/* ---------------------------------------------------------------------------------------------------------------
+/* -------------------------------------------------------------------------------------------------
  * Opening and closing
- * ------------------------------------------------------------------------------------------------------------- */
+ * ---------------------------------------------------------------------------------------------- */
 
 /* How the log ended when it was opened, told by evidence. */
 enum weir_verdict {
@@ -172,9 +184,9 @@ struct weir_report {
     weir_lsn oldest_lsn;  /* first position that is still there */
     weir_lsn end_lsn;     /* behind the last batch that verifies */
     weir_lsn promise_lsn; /* the highest promise seen anywhere */
-    weir_lsn
-        scan_from_lsn; /* where the scan began: the checkpoint, or the oldest LSN for weir_verify */
-    uint64_t epoch;    /* newest */
+    /* Where the scan began: the checkpoint, or the oldest LSN for weir_verify. */
+    weir_lsn scan_from_lsn;
+    uint64_t epoch; /* newest */
     uint64_t log_id;
     uint64_t records; /* scanned */
     uint64_t batches;
@@ -182,8 +194,8 @@ struct weir_report {
     uint64_t bytes_cut; /* torn: extent of the bytes behind end_lsn that were not zero */
     uint64_t segments;  /* files of the log, prepared ones not counted */
     weir_lsn bad_lsn; /* corrupt, unreadable: the position that does not verify; else UINT64_MAX */
-    weir_lsn
-        evidence_lsn; /* where the deciding evidence stands (a later batch, a promise); else UINT64_MAX */
+    /* Where the deciding evidence stands (a later batch, a promise); else UINT64_MAX. */
+    weir_lsn evidence_lsn;
     bool writer_live;        /* another process has it open for appending */
     struct weir_error error; /* corrupt, unreadable: file, offset, LSN */
     char why[400];           /* one sentence: why the log ends here */
@@ -194,34 +206,40 @@ struct weir_report {
  * options      NULL = defaults
  * log_out      [out] written only on 0
  * error_out    [out] may be NULL; filled on failure
- * Return       0 | -EINVAL an option, named in error_out | -EBUSY somebody has it open for appending, also this process |
- *              WEIR_ECORRUPT, WEIR_EUNREADABLE, WEIR_EFORMAT every byte of the log left as it was | WEIR_ENOLOG | -ENOSPC | -ENOMEM |
- *              -ENOSYS, -EPERM, ... io_uring was demanded (chain, dsync) and refused | any errno of the file system
- * Progress     I/O: reads from the last checkpoint to the end of the last prepared segment; prepares the first segment;
- *              sleeps up to lock_timeout_ns
- * Durability   what was kept is durable, the cut is durable and a new epoch has begun, before this returns
+ * Return       0 | -EINVAL an option, named in error_out | -EBUSY somebody has it open for
+ *              appending, also this process | WEIR_ECORRUPT, WEIR_EUNREADABLE, WEIR_EFORMAT every
+ *              byte of the log left as it was | WEIR_ENOLOG | -ENOSPC | -ENOMEM | -ENOSYS, -EPERM,
+ *              ... io_uring was demanded (chain, dsync) and refused | any errno of the file system
+ * Progress     I/O: reads from the last checkpoint to the end of the last prepared segment;
+ *              prepares the first segment; sleeps up to lock_timeout_ns
+ * Durability   what was kept is durable, the cut is durable and a new epoch has begun, before this
+ *              returns
  * Ownership    the handle is the caller's until weir_close */
 WEIR_API int weir_open(const char *dir,
                        const struct weir_options *options,
                        struct weir_log **log_out,
                        struct weir_error *error_out);
 
-/* Stops taking records: appends that have not reserved yet, and later ones, get WEIR_ESHUTDOWN. Everything reserved is
- * made durable. Producers may still be calling.
+/* Stops taking records: appends that have not reserved yet, and later ones, get WEIR_ESHUTDOWN.
+ * Everything reserved is made durable. Producers may still be calling.
  * timeout_ns   relative; negative = as long as it takes
- * Return       0 all that was appended is durable | -ETIMEDOUT still draining | WEIR_EFAILED the log was poisoned: see
- *              weir_log_error; records from weir_durable_lsn on are lost to this process
+ * Return       0 all that was appended is durable | -ETIMEDOUT still draining | WEIR_EFAILED the
+ *              log was poisoned: see weir_log_error; records from weir_durable_lsn on are lost to
+ *              this process
  * Threads      any, any number; not from on_event. Progress: sleeps */
 WEIR_API int weir_shutdown(struct weir_log *log, int64_t timeout_ns);
 
 /* Shuts down if that was not done, marks the log clean, joins the threads, frees everything.
- * log          may be NULL. No other thread may be inside a call on it, nor a cursor of it be open (-EBUSY, nothing done)
- * error_out    [out] may be NULL: on WEIR_EFAILED the first cause, with lsn = the durable LSN; what was appended beyond it
- *              could not be made durable
- * Return       0 | WEIR_EFAILED | -EBUSY cursors are open | WEIR_EFORKED. After 0 and WEIR_EFAILED the handle is gone */
+ * log          may be NULL. No other thread may be inside a call on it, nor a cursor of it be open
+ *              (-EBUSY, nothing done)
+ * error_out    [out] may be NULL: on WEIR_EFAILED the first cause, with lsn = the durable LSN; what
+ *              was appended beyond it could not be made durable
+ * Return       0 | WEIR_EFAILED | -EBUSY cursors are open | WEIR_EFORKED. After 0 and WEIR_EFAILED
+ *              the handle is gone */
 WEIR_API int weir_close(struct weir_log *log, struct weir_error *error_out);
 
-/* The first cause of failure, or the present reason why no segment can be prepared. Return: its code, 0 if there is none. */
+/* The first cause of failure, or the present reason why no segment can be prepared. Return: its
+ * code, 0 if there is none. */
 WEIR_API int weir_log_error(struct weir_log *log, struct weir_error *error_out);
 
 /* What the opening found; constant until close. */
@@ -252,9 +270,9 @@ struct weir_log_info {
 };
 WEIR_API void weir_log_describe(struct weir_log *log, struct weir_log_info *info_out);
 
-/* ---------------------------------------------------------------------------------------------------------------
+/* -------------------------------------------------------------------------------------------------
  * Appending
- * ------------------------------------------------------------------------------------------------------------- */
+ * ---------------------------------------------------------------------------------------------- */
 
 #define WEIR_FOREVER ((int64_t)-1)
 #define WEIR_TRY ((int64_t)0)
@@ -288,15 +306,17 @@ WEIR_API int weir_appendv(struct weir_log *log,
  * records      [in] copied before return; count >= 1
  * timeout_ns   how long to wait for room: WEIR_TRY, WEIR_FOREVER, or ns from now
  * lsns_out     [out] may be NULL; count entries, written only on 0
- * Return       0 appended: the records have their places, nothing is durable yet |
- *              nothing was appended: -EAGAIN no room now (WEIR_TRY) | -ETIMEDOUT | -ENOSPC (or -EIO, -EMFILE, ...) no segment can be prepared, try
- *              again when there is space (weir_log_error says more) | WEIR_ETOOBIG | -EINVAL | WEIR_ESHUTDOWN |
- *              WEIR_EFAILED | WEIR_EREADONLY | WEIR_EFORKED
+ * Return       0 appended: the records have their places, nothing is durable yet | nothing was
+ *              appended: -EAGAIN no room now (WEIR_TRY) | -ETIMEDOUT | -ENOSPC (or -EIO, -EMFILE,
+ *              ...) no segment can be prepared, try again when there is space (weir_log_error says
+ *              more) | WEIR_ETOOBIG | -EINVAL | WEIR_ESHUTDOWN | WEIR_EFAILED | WEIR_EREADONLY |
+ *              WEIR_EFORKED
  * Threads      any number at once
- * Progress     reserving and committing inside the open slot are lock-free; at a change of slot all wait for one closer;
- *              with every slot full, sleeps. Allocates nothing, does no I/O
+ * Progress     reserving and committing inside the open slot are lock-free; at a change of slot all
+ *              wait for one closer; with every slot full, sleeps. Allocates nothing, does no I/O
  * Durability   none; weir_wait, or weir_append_wait
- * Ordering     LSNs are in reservation order: an append that returned before another began has the lower LSN */
+ * Ordering     LSNs are in reservation order: an append that returned before another began has the
+ *              lower LSN */
 WEIR_API int weir_append_group(struct weir_log *log,
                                const struct weir_record *records,
                                size_t count,
@@ -304,8 +324,8 @@ WEIR_API int weir_append_group(struct weir_log *log,
                                weir_lsn *lsns_out);
 
 /* Appends one record and sleeps until it is durable (or written).
- * Return       0 it is | as weir_append_group; *lsn_out is WEIR_LSN_NONE then | WEIR_EFAILED with *lsn_out set: appended, its
- *              fate is unknown until the log is reopened
+ * Return       0 it is | as weir_append_group; *lsn_out is WEIR_LSN_NONE then | WEIR_EFAILED with
+ *              *lsn_out set: appended, its fate is unknown until the log is reopened
  * Durability   at 0: level */
 WEIR_API int weir_append_wait(struct weir_log *log,
                               const void *data,
@@ -317,34 +337,40 @@ WEIR_API int weir_append_wait(struct weir_log *log,
 /* Sleeps until the record at lsn has reached a level.
  * lsn          as an append returned it. A position above all appended ones is waited for as well
  * timeout_ns   WEIR_TRY, WEIR_FOREVER or ns from now
- * Return       0 | -ETIMEDOUT (-EAGAIN for WEIR_TRY) | WEIR_EFAILED fate unknown until reopened | WEIR_ESHUTDOWN the log has drained
- *              and will never get there
+ * Return       0 | -ETIMEDOUT (-EAGAIN for WEIR_TRY) | WEIR_EFAILED fate unknown until reopened |
+ *              WEIR_ESHUTDOWN the log has drained and will never get there
  * Ordering     at 0 every lower LSN has reached the level too */
 WEIR_API int
 weir_wait(struct weir_log *log, weir_lsn lsn, enum weir_level level, int64_t timeout_ns);
 
-/* Makes everything durable that was appended before the call (by this thread, or seen by it to have returned).
+/* Makes everything durable that was appended before the call (by this thread, or seen by it to have
+ * returned).
  * Return       0 | -ETIMEDOUT | WEIR_EFAILED. Progress: sleeps */
 WEIR_API int weir_sync(struct weir_log *log, int64_t timeout_ns);
 
 /* Positions. Each is a snapshot: it may have moved when you look at it; it never falls.
- *   durable: everything below survives power loss    written: everything below survives a killed process
- *   end: where the next record would go, at the earliest    oldest: records below were trimmed */
+ *   durable  everything below survives power loss
+ *   written  everything below survives a killed process
+ *   end      where the next record would go, at the earliest
+ *   oldest   records below were trimmed */
 WEIR_API weir_lsn weir_durable_lsn(struct weir_log *log);
 WEIR_API weir_lsn weir_written_lsn(struct weir_log *log);
 WEIR_API weir_lsn weir_end_lsn(struct weir_log *log);
 WEIR_API weir_lsn weir_oldest_lsn(struct weir_log *log);
 
-/* Gives up the records below an LSN; whole segments below it are recycled or removed in the background.
- * before       <= the durable LSN, else -EINVAL; lower than now: nothing to do, 0. Held back by cursors that pin
- * Return       0 the new oldest LSN is durable | -EINVAL | WEIR_EFAILED | WEIR_EREADONLY | WEIR_ESHUTDOWN
+/* Gives up the records below an LSN; whole segments below it are recycled or removed in the
+ * background.
+ * before       <= the durable LSN, else -EINVAL; lower than now: nothing to do, 0. Held back by
+ *              cursors that pin
+ * Return       0 the new oldest LSN is durable | -EINVAL | WEIR_EFAILED | WEIR_EREADONLY |
+ *              WEIR_ESHUTDOWN
  * Progress     sleeps for two small durable writes
  * Durability   the trim itself is durable at 0 */
 WEIR_API int weir_trim(struct weir_log *log, weir_lsn before);
 
-/* ---------------------------------------------------------------------------------------------------------------
+/* -------------------------------------------------------------------------------------------------
  * Reading
- * ------------------------------------------------------------------------------------------------------------- */
+ * ---------------------------------------------------------------------------------------------- */
 
 enum weir_cursor_flags {
     WEIR_CURSOR_PIN = 1,        /* hold back trimming at this cursor's position */
@@ -365,9 +391,10 @@ struct weir_entry {
  * level        what records must have reached to be shown. A log opened read-only takes every
  *              level: APPENDED is then WRITTEN
  * Return       0 | WEIR_EPASSED | WEIR_ECORRUPT | -ENOMEM | -EINVAL | an errno
- * Threads      a cursor is used by one thread at a time; cursors are independent. Progress: may read one segment's
- *              headers
- * Ownership    the cursor is the caller's until weir_cursor_close, which must come before weir_close */
+ * Threads      a cursor is used by one thread at a time; cursors are independent. Progress: may
+ *              read one segment's headers
+ * Ownership    the cursor is the caller's until weir_cursor_close, which must come before
+ *              weir_close */
 WEIR_API int weir_cursor_open(struct weir_log *log,
                               weir_lsn lsn,
                               enum weir_level level,
@@ -376,9 +403,10 @@ WEIR_API int weir_cursor_open(struct weir_log *log,
 
 /* The next record, verified.
  * timeout_ns   how long to wait at the tail: WEIR_TRY, WEIR_FOREVER or ns from now
- * Return       0 | WEIR_EEND none yet (also after the timeout), or never one (log shut down) | WEIR_EPASSED trimmed meanwhile |
- *              WEIR_ECORRUPT, WEIR_EUNREADABLE: weir_cursor_error says where | WEIR_EEPOCH the log was cut below this
- *              position. After an error the position is unchanged
+ * Return       0 | WEIR_EEND none yet (also after the timeout), or never one (log shut down) |
+ *              WEIR_EPASSED trimmed meanwhile | WEIR_ECORRUPT, WEIR_EUNREADABLE: weir_cursor_error
+ *              says where | WEIR_EEPOCH the log was cut below this position. After an error the
+ *              position is unchanged
  * Progress     reads; sleeps up to timeout_ns */
 WEIR_API int
 weir_cursor_next(struct weir_cursor *cursor, int64_t timeout_ns, struct weir_entry *entry_out);
@@ -407,9 +435,9 @@ struct weir_batch_info {
 /* Return 0, WEIR_EEND before the first record. */
 WEIR_API int weir_cursor_batch(struct weir_cursor *cursor, struct weir_batch_info *info_out);
 
-/* ---------------------------------------------------------------------------------------------------------------
+/* -------------------------------------------------------------------------------------------------
  * Figures
- * ------------------------------------------------------------------------------------------------------------- */
+ * ---------------------------------------------------------------------------------------------- */
 
 /* X(name, what). All count from opening and never fall, but for the ones named "now". */
 #define WEIR_STATS_TABLE(X)                                                                        \
@@ -470,13 +498,14 @@ struct weir_stats {
 #undef WEIR_STATS_FIELD
 };
 
-/* A snapshot; stops nobody; each figure is read once, so figures of one snapshot may be some operations apart.
- * Threads: any. Progress: wait-free. */
+/* A snapshot; stops nobody; each figure is read once, so figures of one snapshot may be some
+ * operations apart. Threads: any. Progress: wait-free. */
 WEIR_API void weir_stats(struct weir_log *log, struct weir_stats *stats_out);
 
-/* ---------------------------------------------------------------------------------------------------------------
- * Looking after logs. None of these needs an open log, none writes to the directory that it looks at.
- * ------------------------------------------------------------------------------------------------------------- */
+/* -------------------------------------------------------------------------------------------------
+ * Looking after logs. None of these needs an open log, none writes to the directory that it
+ * looks at.
+ * ---------------------------------------------------------------------------------------------- */
 
 /* Scans the whole log from its oldest record and says how it ends.
  * progress     may be NULL: bytes done of total
@@ -525,12 +554,13 @@ struct weir_copy_report {
     weir_lsn end_lsn;
 };
 
-/* Copies every record that verifies, at its LSN, into a new log (new log id) and tells the gaps. For logs that weir_open
- * refuses. Never writes to dir. Of an atomic group whose batch is damaged, the records that verify are kept: the gap
- * tells that some are missing.
+/* Copies every record that verifies, at its LSN, into a new log (new log id) and tells the gaps.
+ * For logs that weir_open refuses. Never writes to dir. Of an atomic group whose batch is damaged,
+ * the records that verify are kept: the gap tells that some are missing.
  * new_dir      must not hold a log (WEIR_EEXISTS); created if missing
  * on_gap       may be NULL
- * Return       0 done (gaps or not) | WEIR_ENOLOG nothing there that could be read | -EBUSY a writer has it open | an errno
+ * Return       0 done (gaps or not) | WEIR_ENOLOG nothing there that could be read | -EBUSY a
+ *              writer has it open | an errno
  * Durability   at 0 the new log is durable and clean */
 WEIR_API int weir_salvage(const char *dir,
                           const char *new_dir,
@@ -540,8 +570,9 @@ WEIR_API int weir_salvage(const char *dir,
                           struct weir_copy_report *report_out,
                           struct weir_error *error_out);
 
-/* A consistent backup of a log, live or not: all records from its oldest to the LSN that was durable at the call, at their
- * LSNs, in a new log with an id of its own. A log that does not verify is an error (WEIR_ECORRUPT): salvage it. */
+/* A consistent backup of a log, live or not: all records from its oldest to the LSN that was
+ * durable at the call, at their LSNs, in a new log with an id of its own. A log that does not
+ * verify is an error (WEIR_ECORRUPT): salvage it. */
 WEIR_API int weir_copy(const char *dir,
                        const char *new_dir,
                        void (*progress)(void *ctx, uint64_t done, uint64_t total),
@@ -549,7 +580,8 @@ WEIR_API int weir_copy(const char *dir,
                        struct weir_copy_report *report_out,
                        struct weir_error *error_out);
 
-/* What a directory, its device and this kernel offer; writes and removes one scratch file of 1 MiB in dir. */
+/* What a directory, its device and this kernel offer; writes and removes one scratch file of 1 MiB
+ * in dir. */
 struct weir_probe {
     char kernel[64];
     bool io_uring;
@@ -571,8 +603,8 @@ struct weir_probe {
     uint64_t sync_ns_p50; /* one 4 KiB durable write, the way `auto` would */
     uint64_t sync_ns_p99;
     uint64_t chain_ns_p50; /* the same as a linked chain on the ring; 0 without a ring */
-    bool
-        sync_implausible; /* too fast for a device that really persists (below 15 us and a volatile cache) */
+    /* Too fast for a device that really persists (below 15 us and a volatile cache). */
+    bool sync_implausible;
     enum weir_io io_auto; /* what `auto` comes down to here */
     char io_auto_reason[400];
 };
