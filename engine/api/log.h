@@ -19,8 +19,8 @@
 #define WEIR__PIN_FREE UINT64_MAX
 
 struct weir_log {
-    struct weir_options
-        options; /* normalised: no zero stands for a default any more. Set before start */
+    /* Normalised: no zero stands for a default any more. Set before start. */
+    struct weir_options options;
     struct weir_memory_hooks hooks;
     struct weir__mem mem;
     uint32_t *fork_mark; /* reads 0 in a forked child; NULL: compare process ids */

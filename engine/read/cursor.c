@@ -78,8 +78,8 @@ struct weir__cursor {
 
     struct weir__position position;
     weir_lsn start; /* records below it are skipped */
-    struct weir__range
-        home; /* segment of the batch that ends at the position; base == end: not known */
+    /* Segment of the batch that ends at the position; base == end: not known. */
+    struct weir__range home;
     struct weir__range place_range;
     weir_lsn place_lsn;
     /* Where the log left the segment that ends at exit_base, as the first batch behind it tells. */

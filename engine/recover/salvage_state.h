@@ -72,8 +72,8 @@ struct weir__salvage_state {
     struct weir__salvage_segment *segments;
     size_t segment_count;
     size_t segment_room;
-    struct weir__salvage_epoch
-        *epochs; /* after the first walk: rising, each beginning above the one before */
+    /* After the first walk: rising, each beginning above the one before. */
+    struct weir__salvage_epoch *epochs;
     size_t epoch_count;
     size_t epoch_room;
     /* The first walk: what the next batch should continue, and the same for batches that nothing

@@ -49,8 +49,8 @@ struct weir__scan_result {
     uint32_t block_bytes;
     struct weir__epoch newest; /* the control file's */
     uint64_t segment_number;   /* WEIR__SEGMENT_NONE: there is none */
-    uint64_t
-        epoch_max; /* the largest seen anywhere: control copies, segment headers, batch headers */
+    /* The largest seen anywhere: control copies, segment headers, batch headers. */
+    uint64_t epoch_max;
     struct weir_report report;
 };
 

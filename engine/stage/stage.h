@@ -162,8 +162,8 @@ struct weir__stage {
     complete; /* end of the last batch in order that is complete in memory. As level */
 
     struct weir__role role;
-    bool
-        keep_buffers; /* set before exit: the kernel may still read them, so they are never freed */
+    /* Set before exit: the kernel may still read them, so they are never freed. */
+    bool keep_buffers;
     struct weir__stage_counters counters;
 };
 

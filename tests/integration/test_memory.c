@@ -41,8 +41,8 @@ struct host {
     uint64_t peak;
     uint64_t blocks;
     uint64_t calls;
-    uint64_t
-        wrong; /* sizes and alignments that make no sense, blocks given back with another size */
+    /* Sizes and alignments that make no sense, blocks given back with another size. */
+    uint64_t wrong;
     uint64_t fail_at; /* this call gets nothing; 0: none */
 };
 

@@ -62,8 +62,8 @@ struct log_builder {
     weir_lsn first_lsn;
     uint64_t log_id;
 
-    struct weir__epoch
-        newest; /* of the batches to come; change it only through the functions below */
+    /* Of the batches to come; change it only through the functions below. */
+    struct weir__epoch newest;
     struct weir__position position; /* what the next batch continues */
     /* The promise that the next headers carry; UINT64_MAX = where the batch before ended. */
     weir_lsn promise;

@@ -43,8 +43,8 @@ struct pledge {
 
 struct acks {
     int fd;
-    pthread_mutex_t
-        lock; /* guards everything below but what only the writing or the board's thread touches */
+    /* Guards everything below but what only the writing or the board's thread touches. */
+    pthread_mutex_t lock;
     pthread_cond_t room; /* a buffer was taken, or records left the board */
     pthread_cond_t work; /* records came to the board, or closing */
     char *filling;       /* BUFFER_BYTES */

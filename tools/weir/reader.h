@@ -20,8 +20,8 @@ struct reader {
     bool level_given;
     bool follow;
 
-    struct progress
-        progress; /* of the scan: the log may scan again later, and then draws nothing */
+    /* Of the scan: the log may scan again later, and then draws nothing. */
+    struct progress progress;
     struct weir_log *log;
     struct weir_cursor *cursor;
     uint64_t given;

@@ -62,8 +62,8 @@ struct toy {
     struct random device_random;
     unsigned inflight;    /* flusher */
     uint64_t next_submit; /* flusher */
-    uint64_t
-        hold_from; /* set before start: batches from this seq on never come back, until released */
+    /* Set before start: batches from this seq on never come back, until released. */
+    uint64_t hold_from;
     pthread_mutex_t ring_mutex; /* guards the rest */
     pthread_cond_t ring_changed;
     uint64_t submitted[TOY_BATCHES_MAX];
