@@ -21,7 +21,6 @@
 struct weir_log {
     /* Normalised: no zero stands for a default any more. Set before start. */
     struct weir_options options;
-    struct weir_memory_hooks hooks;
     struct weir__mem mem;
     uint32_t *fork_mark; /* reads 0 in a forked child; NULL: compare process ids */
     pid_t pid;
