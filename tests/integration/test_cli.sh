@@ -191,9 +191,16 @@ if [ -e /dev/full ]; then
     "$WEIR" verify log >/dev/full 2>err || rc=$?
     [ "$rc" -ne 0 ] || fail "verify to a full device: exit status 0"
 fi
-rc=0
-{ "$WEIR" cat log 2>err || echo "$?" >rc; } | head -n 1 >out
-[ ! -e rc ] || fail "cat into head: exit status $(cat rc): $(cat err)"
+# A reader that goes away: quiet, however often and wherever the write fails. With more than a pipe and a buffer hold.
+seq -f '%0200.0f' 20000 | "$WEIR" ingest --wait none --producers 1 long >/dev/null
+for verb in "cat log" "cat long" "cat --format json long" "dump long" "dump --json --payload long"; do
+    for bytes in 1 70000 400000; do
+        # shellcheck disable=SC2086
+        { "$WEIR" $verb 2>err || echo "$?" >rc; } | head -c "$bytes" >out
+        [ ! -e rc ] || fail "$verb into head -c $bytes: exit status $(cat rc): $(cat err)"
+        [ ! -s err ] || fail "$verb into head -c $bytes: $(cat err)"
+    done
+done
 
 # ---- copy, trim
 status 0 "$WEIR" copy log backup

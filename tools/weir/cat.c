@@ -62,7 +62,8 @@ static int records_print(struct reader *reader, const struct cat_options *option
     while (!stop_asked()) {
         int rc = reader_next(reader, WEIR_TRY, &entry);
         if (rc == WEIR_EEND && reader->follow && !reader_done(reader)) {
-            if (fflush(stdout) != 0) {
+            (void)fflush(stdout);
+            if (text_broken()) {
                 return 0;
             }
             rc = reader_next(reader, FOLLOW_SLICE_NS, &entry);
@@ -78,7 +79,7 @@ static int records_print(struct reader *reader, const struct cat_options *option
         } else {
             framing_write(framing, entry.data, entry.bytes, stdout);
         }
-        if (ferror(stdout)) {
+        if (text_broken()) {
             return 0;
         }
     }

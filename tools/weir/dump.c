@@ -120,9 +120,9 @@ static int records_dump(struct reader *reader, const struct dump_options *option
     struct dump_place place = {.began = false};
     struct weir_batch_info batch;
     struct weir_entry entry;
-    int rc;
+    int rc = 0;
 
-    while ((rc = reader_next(reader, WEIR_TRY, &entry)) == 0 && !ferror(stdout)) {
+    while (!text_broken() && (rc = reader_next(reader, WEIR_TRY, &entry)) == 0) {
         rc = weir_cursor_batch(reader->cursor, &batch);
         if (rc != 0) {
             text_failure(reader->verb, reader->dir, rc, NULL);

@@ -202,17 +202,28 @@ void text_failure(const char *verb, const char *dir, int code, const struct weir
     fprintf(stderr, "%s)\n", line);
 }
 
+static int broken_cause; /* errno of the first failed write to standard output, 0 if none */
+
+bool text_broken(void)
+{
+    if (ferror(stdout) && broken_cause == 0) {
+        broken_cause = errno != 0 ? errno : EIO;
+    }
+    return broken_cause != 0;
+}
+
 int text_finish(const char *verb, int status, bool quiet_pipe)
 {
-    errno = 0;
-    if (fflush(stdout) == 0 && !ferror(stdout)) {
+    if (!text_broken()) {
+        errno = 0;
+        (void)fflush(stdout);
+        if (!text_broken()) {
+            return status;
+        }
+    }
+    if (broken_cause == EPIPE && quiet_pipe) {
         return status;
     }
-    /* ferror alone keeps no cause: an earlier write failed. */
-    const int cause = errno != 0 ? errno : EIO;
-    if (cause == EPIPE && quiet_pipe) {
-        return status;
-    }
-    fprintf(stderr, "weir %s: standard output: %s\n", verb, weir_strerror(-cause));
+    fprintf(stderr, "weir %s: standard output: %s\n", verb, weir_strerror(-broken_cause));
     return status == STATUS_OK ? STATUS_FAILED : status;
 }

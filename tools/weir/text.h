@@ -39,6 +39,9 @@ struct weir_error text_no_error(void);
  * NULL; where it has no text, the code's own is used. */
 void text_failure(const char *verb, const char *dir, int code, const struct weir_error *error);
 
+/* Did a write to standard output fail? To be asked right after writing, in a loop that prints much:
+ * the stream keeps the fact and forgets the cause, which is kept here for text_finish. */
+bool text_broken(void);
 /* Flushes standard output. Return: status, or STATUS_FAILED with a line on stderr if something that
  * was printed got lost. quiet_pipe: a reader that went away early is no failure (head). */
 int text_finish(const char *verb, int status, bool quiet_pipe);
