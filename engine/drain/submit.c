@@ -2,10 +2,12 @@
  * Four ways to durability, and the rules of each.
  *
  *   sync      pwritev2(RWF_DSYNC) by this thread. WEIR_IO_POSIX always; WEIR_IO_AUTO when one batch
- * is pending and nothing is under way. chain     WRITE linked to FSYNC(DATASYNC) on the ring.
- * WEIR_IO_CHAIN. dsync     one WRITE with RWF_DSYNC on the ring. WEIR_IO_DSYNC; WEIR_IO_AUTO with
- * several pending on a device with FUA. covering  free writes on the ring, and one sync submitted
- * after they came back that covers them all. WEIR_IO_AUTO with several pending.
+ *             is pending and nothing is under way.
+ *   chain     WRITE linked to FSYNC(DATASYNC) on the ring. WEIR_IO_CHAIN.
+ *   dsync     one WRITE with RWF_DSYNC on the ring. WEIR_IO_DSYNC; WEIR_IO_AUTO with several
+ *             pending on a device with FUA.
+ *   covering  free writes on the ring, and one sync submitted after they came back that covers them
+ *             all. WEIR_IO_AUTO with several pending.
  *
  * A batch is durable when its writes came back in full and a sync of its file that was submitted
  * after that (or linked behind it, or its own DSYNC) came back 0. A short write is a positive
