@@ -71,10 +71,19 @@ struct weir__event {
 };
 
 #define WEIR__QUEUE_ENTRIES_MAX 4096u
+#define WEIR__QUEUE_RING_MAX 32768u
 
 struct weir__queue_config {
     unsigned entries; /* ops in flight at most; 1..WEIR__QUEUE_ENTRIES_MAX */
-    int lock_file;    /* registered with the ring so that the lock outlives its writes; -1 = none */
+    /* Entries of the submission ring, up to WEIR__QUEUE_RING_MAX; a longer push goes out in pieces,
+     * at the borders of its linked runs. 0: as many as `entries`. */
+    unsigned ring_entries;
+    bool kernel_poll; /* SQPOLL. Refused: info says so, and the ring goes without */
+    unsigned kernel_poll_idle_ms;
+    /* Used by several threads, one at a time; else only by the one that opened it, which lets the
+     * kernel do less. */
+    bool wanders;
+    int lock_file; /* registered with the ring so that the lock outlives its writes; -1 = none */
     const struct iovec *buffers; /* to be registered; refused ones are only a lost speed-up */
     unsigned buffer_count;
 };
@@ -83,8 +92,20 @@ struct weir__queue_config {
 struct weir__queue_info {
     bool buffers_registered;
     bool lock_registered;
-    unsigned entries;
-    char note[96]; /* what was refused and why; empty if nothing */
+    bool kernel_poll;
+    unsigned entries;      /* ops in flight at most: fewer than asked for where they could overflow
+                              the completion ring */
+    unsigned ring_entries; /* 0: no ring */
+    unsigned completion_entries;
+    unsigned threads; /* of a pool, at most; 0: no pool */
+    char note[256];   /* what was refused and why; empty if nothing */
+};
+
+struct weir__queue_faults {
+    uint64_t
+        overflows;    /* completions that found no room: the kernel's count, and each time that its
+                           flag was seen */
+    uint64_t dropped; /* submissions that the kernel could not read */
 };
 
 struct weir__io_ops {
@@ -143,16 +164,22 @@ struct weir__io_ops {
                       struct weir__queue *queue,
                       const struct weir__op *ops,
                       unsigned count);
-    /* Collects up to max events. wait: sleeps until there is one, until queue_wake, or until
-     * deadline_ns. Returns how many (0 = woken or timed out). */
+    /* Collects up to max events. min > 0: sleeps until so many are there (or all that are in
+     * flight, where that is fewer; at least one), until queue_wake, or until deadline_ns. Returns
+     * how many (0 = none, woken, or timed out); also fewer than min, after which the caller asks
+     * again. */
     int (*queue_reap)(struct weir__io *io,
                       struct weir__queue *queue,
                       struct weir__event *events,
                       unsigned max,
-                      bool wait,
+                      unsigned min,
                       uint64_t deadline_ns);
     /* Ends a waiting queue_reap, or the next one. Any thread. */
     void (*queue_wake)(struct weir__io *io, struct weir__queue *queue);
+    /* Faults that the queue has counted. Any thread, while it is open. */
+    void (*queue_faults)(struct weir__io *io,
+                         struct weir__queue *queue,
+                         struct weir__queue_faults *faults_out);
 
     /* Maps the first bytes of a file, shared and writable: for the live page only, never for log
      * data. -ENOSYS where an implementation has no such thing; the caller then goes without. */
@@ -167,6 +194,8 @@ struct weir__io {
 
 /* The system: posix calls and io_uring. Stateless; one for the process. */
 struct weir__io *weir__io_system(void);
+/* The same, with a pool of threads that makes the plain calls underneath the queue. */
+struct weir__io *weir__io_system_pool(void);
 
 /* Really sets a ring up and asks it for the opcodes that the engine needs. 0, or the errno that
  * refused it, with a sentence that names the way out in reason. */

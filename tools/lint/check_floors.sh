@@ -15,14 +15,15 @@ floors() {
     cat <<'TABLE'
 base:    base
 port:    base port
+io:      base port io
 format:  base format
 stage:   base port format stage
-segment: base port format segment
-keep:    base port format segment keep
-drain:   base port format stage segment keep drain
-recover: base port format segment recover
-read:    base port format segment read
-api:     base port format stage segment keep drain recover read api
+segment: base port io format segment
+keep:    base port io format segment keep
+drain:   base port io format stage segment keep drain
+recover: base port io format segment recover
+read:    base port io format segment read
+api:     base port io format stage segment keep drain recover read api
 TABLE
 }
 # Floors that know nothing of the public interface but the codes and the version.
