@@ -19,6 +19,11 @@ enum weir__plant {
     WEIR__PLANT_pending_reset,        /* what waits to be written is counted from 0 after a flush */
     WEIR__PLANT_length_32,            /* a length is cut to 32 bits */
     WEIR__PLANT_dir_not_synced,       /* a new file's directory is not synced */
+    /* A reader. */
+    WEIR__PLANT_shared_position, /* a read moves a position that all threads share */
+    WEIR__PLANT_read_length_32,  /* a length is cut to 32 bits */
+    /* A segment reader. */
+    WEIR__PLANT_crc_not_checked, /* checksums are written and never read */
 };
 #define WEIR__PLANTED(name) (WEIR_PLANT == WEIR__PLANT_##name)
 #else

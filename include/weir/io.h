@@ -237,8 +237,9 @@ WEIR_API int weir_reader_open(const char *path,
                               struct weir_error *error_out);
 /* Reads from a position; there is no shared one. Large reads (above buffer_bytes) are split and put
  * on the ring side by side.
- * Return       bytes read: fewer than asked for only at the end of the file, 0 at or behind it | an
- *              errno
+ * Return       bytes read: fewer than asked for only at the end of the file, 0 at or behind it |
+ *              -EINVAL beyond 2^63 bytes | an errno; the buffer may have been written to, and where
+ *              it was the ring that broke it must stay untouched until the process ends
  * Threads      any number at once, none waits for another's I/O */
 WEIR_API int64_t weir_reader_read_at(struct weir_reader *reader,
                                      uint64_t offset,
@@ -412,7 +413,8 @@ WEIR_API void weir_segment_describe(struct weir_segment *segment,
  *              segment | an errno
  * Threads      one at a time, for this call and the next */
 WEIR_API int weir_segment_next(struct weir_segment *segment, struct weir_entry *entry_out);
-/* Begins again at the first record at or after an LSN. Return: 0 | -EINVAL outside of the file. */
+/* Begins again at the first record at or after an LSN; WEIR_LSN_OLDEST: at the first of all.
+ * Return       0 | -EINVAL outside of the file | WEIR_EFORMAT it is no segment */
 WEIR_API int weir_segment_seek(struct weir_segment *segment, weir_lsn lsn);
 WEIR_API void weir_segment_stats(struct weir_segment *segment, struct weir_io_stats *stats_out);
 /* segment may be NULL. */
