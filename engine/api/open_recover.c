@@ -6,6 +6,7 @@
  * goes to both control copies -> its first block, where a first record might not fit. The thread
  * that opens. */
 #include "api/open.h"
+#include "io/transfer.h"
 #include "port/clock.h"
 #include "recover/repair.h"
 #include "segment/segment.h"

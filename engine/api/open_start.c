@@ -6,6 +6,7 @@
 #include "api/open.h"
 #include "base/check.h"
 #include "format/frame.h"
+#include "io/transfer.h"
 #include "segment/segment.h"
 
 #include <errno.h>

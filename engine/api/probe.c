@@ -5,6 +5,7 @@
  * chooses between, removes it. The calling thread. */
 #include "api/error.h"
 #include "base/crc32c.h"
+#include "io/transfer.h"
 #include "port/clock.h"
 #include "port/mem.h"
 #include "segment/dir.h"
@@ -30,44 +31,44 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* One durable write of a block through the queue: a write linked to a sync. */
-static int chain_once(struct weir__io *io,
-                      struct weir__queue *queue,
-                      int file,
-                      struct iovec *iov,
-                      uint64_t offset)
+static void chain_ended(void *ctx, struct weir__transfer_run *run, int code)
 {
-    struct weir__op ops[2] = {
-        {.kind = WEIR__OP_WRITE,
-         .file = file,
-         .iov = iov,
-         .iov_count = 1,
-         .offset = offset,
-         .link = true,
-         .data = 0},
-        {.kind = WEIR__OP_SYNC, .file = file, .data = 1},
-    };
-    int code = io->ops->queue_push(io, queue, ops, 2);
-
-    for (int due = 2; code == 0 && due > 0;) {
-        struct weir__event events[2];
-        int got = io->ops->queue_reap(io, queue, events, 2, true, WEIR__NEVER);
-        if (got < 0) {
-            return got;
-        }
-        for (int i = 0; i < got; i++) {
-            if (events[i].result < 0 && code == 0) {
-                code = events[i].result;
-            }
-        }
-        due -= got;
-    }
-    return code;
+    (void)ctx;
+    *(int *)run->user = code;
+    run->user = NULL;
 }
 
-/* Median and 99th percentile of ROUNDS durable writes; queue NULL: by pwritev2(RWF_DSYNC). */
+/* One durable write of a block through the queue: a write linked to a sync. */
+static int chain_once(struct weir__transfer *transfer,
+                      int file,
+                      struct iovec iov,
+                      uint32_t block_bytes,
+                      uint64_t offset)
+{
+    int result = 0;
+    struct weir__transfer_op ops[2] = {
+        {.kind = WEIR__OP_WRITE,
+         .file = file,
+         .block_bytes = block_bytes,
+         .iov = &iov,
+         .iov_count = 1,
+         .offset = offset,
+         .bytes = iov.iov_len},
+        {.kind = WEIR__OP_SYNC, .file = file, .block_bytes = block_bytes},
+    };
+    struct weir__transfer_run run = {.ops = ops, .count = 2, .user = &result};
+    int code = weir__transfer_start(transfer, &run);
+
+    while (code == 0 && run.user != NULL) {
+        int got = weir__transfer_reap(transfer, 2, WEIR__NEVER);
+        code = got < 0 ? got : 0;
+    }
+    return code != 0 ? code : result;
+}
+
+/* Median and 99th percentile of ROUNDS durable writes; transfer NULL: by pwritev2(RWF_DSYNC). */
 static int measure(struct weir__dir *dir,
-                   struct weir__queue *queue,
+                   struct weir__transfer *transfer,
                    int file,
                    uint8_t *block,
                    size_t bytes,
@@ -80,8 +81,8 @@ static int measure(struct weir__dir *dir,
     for (unsigned i = 0; i < ROUNDS; i++) {
         uint64_t offset = (uint64_t)(i % (SCRATCH_BYTES / bytes)) * bytes;
         uint64_t begin = weir__now_ns();
-        int code = queue ? chain_once(dir->io, queue, file, &iov, offset)
-                         : weir__io_write_full(dir->io, file, block, bytes, offset, true);
+        int code = transfer ? chain_once(transfer, file, iov, (uint32_t)bytes, offset)
+                            : weir__io_write_full(dir->io, file, block, bytes, offset, true);
         if (code != 0) {
             return code;
         }
@@ -119,9 +120,16 @@ static int measure_both(struct weir__dir *dir, struct weir_probe *probe, struct 
         struct weir__queue_info info;
         struct weir__queue *queue;
         if (io->ops->queue_open(io, dir->mem, &config, &queue, &info) == 0) {
+            struct weir__transfer_counters counters = {0};
+            struct weir__transfer transfer;
             uint64_t p99;
-            code = measure(dir, queue, file, scratch, bytes, &probe->chain_ns_p50, &p99);
+            code = weir__transfer_init(&transfer, dir->mem, io, queue, config.entries, &counters);
+            if (code == 0) {
+                transfer.ended = chain_ended;
+                code = measure(dir, &transfer, file, scratch, bytes, &probe->chain_ns_p50, &p99);
+            }
             io->ops->queue_close(io, dir->mem, queue);
+            weir__transfer_exit(&transfer);
         }
     }
     if (file >= 0) {

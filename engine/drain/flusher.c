@@ -423,7 +423,8 @@ static uint64_t lists_bytes(uint32_t slot_count)
 uint64_t weir__flusher_memory(uint32_t slot_count, uint32_t max_inflight)
 {
     return pending_count(slot_count) * sizeof(struct weir__pending) +
-           (max_inflight + 1) * sizeof(struct weir__flight) + lists_bytes(slot_count);
+           (max_inflight + 1) * sizeof(struct weir__flight) + lists_bytes(slot_count) +
+           weir__transfer_memory(2 * (max_inflight + 1));
 }
 
 static void flusher_free(struct weir__flusher *flusher)

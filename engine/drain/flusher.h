@@ -9,6 +9,7 @@
 #ifndef WEIR_DRAIN_FLUSHER_H
 #define WEIR_DRAIN_FLUSHER_H
 
+#include "io/transfer.h"
 #include "keep/keeper.h"
 #include "port/io.h"
 #include "stage/stage.h"
@@ -22,8 +23,7 @@ struct weir__flusher_counters { /* written by the flusher alone (relaxed), read 
     WEIR__ATOMIC(uint64_t) appends, frame_bytes, padding_bytes, header_bytes;
     WEIR__ATOMIC(uint64_t) batches, batches_durable, batches_sealed_full, batches_sealed_idle,
         batches_oversize;
-    WEIR__ATOMIC(uint64_t) writes, writes_short, write_bytes, syncs, chains, covering_syncs,
-        submits;
+    WEIR__ATOMIC(uint64_t) write_bytes, chains, covering_syncs;
     WEIR__ATOMIC(uint64_t) inflight_max, flusher_sleeps, rotations, inflight, stalls_segment;
 };
 
@@ -74,17 +74,11 @@ struct weir__flight {
     bool covering; /* a sync alone */
     bool chained;  /* a write linked to a sync */
     bool dsync;
-    unsigned events_due;
-    int32_t write_result;
-    int32_t sync_result;
-    unsigned tries;
-    int file;
-    uint64_t offset;
-    size_t bytes;
     uint64_t first_seq;
     uint64_t last_seq;
+    struct weir__transfer_op ops[2];
+    struct weir__transfer_run run;
     struct iovec iov[WEIR__RUN_MAX];
-    unsigned iov_count;
 };
 
 struct weir__flusher {
@@ -106,7 +100,8 @@ struct weir__flusher {
     uint64_t sync_ns;
     char io_reason[400];
 
-    struct weir__queue *queue; /* set before ready, gone after the thread has left */
+    struct weir__queue *queue;      /* set before ready, gone after the thread has left */
+    struct weir__transfer transfer; /* over the queue */
     struct weir__stage_flusher stage_part;
     struct weir__pending *pending; /* by seq & pending_mask */
     uint64_t pending_mask;
@@ -130,6 +125,7 @@ struct weir__flusher {
     uint64_t newest_segment; /* highest number taken */
     bool failed;
     struct weir__flusher_counters counters;
+    struct weir__transfer_counters transfers; /* on the ring and without it */
 };
 
 /* Starts the thread and waits until it has opened its ring and made one durable write. 0; or why

@@ -10,9 +10,8 @@
  *             all. WEIR_IO_AUTO with several pending.
  *
  * A batch is durable when its writes came back in full and a sync of its file that was submitted
- * after that (or linked behind it, or its own DSYNC) came back 0. A short write is a positive
- * result and cancels what is linked behind it: the remainder goes out again from the last whole
- * block with a new sync. A failed sync is final. Flusher thread only. */
+ * after that (or linked behind it, or its own DSYNC) came back 0. What a short write leaves goes out
+ * again with a new sync, and a failed sync is final: io/transfer.c. Flusher thread only. */
 #include "base/check.h"
 #include "drain/flusher.h"
 #include "port/clock.h"
@@ -20,8 +19,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-
-#define TRIES_MAX 1000u /* of one write that comes back -EAGAIN or short: an error then */
 
 static struct weir__io *flusher_io(struct weir__flusher *flusher)
 {
@@ -91,85 +88,48 @@ static void run_state(struct weir__flusher *flusher,
     }
 }
 
-static weir_lsn lsn_of(struct weir__flusher *flusher, uint64_t seq)
+/* An operation of some batches has failed for good. */
+static void op_fail(struct weir__flusher *flusher,
+                    const struct weir__transfer_op *op,
+                    uint64_t seq,
+                    int code,
+                    const char *what)
 {
-    return weir__flusher_pending(flusher, seq)->lsn;
+    const struct weir__pending *first = weir__flusher_pending(flusher, seq);
+
+    weir__flusher_fail(flusher, code, what, first->segment_number, op->offset, first->lsn);
 }
 
-static void flight_fail(struct weir__flusher *flusher,
-                        const struct weir__flight *flight,
-                        int code,
-                        const char *what)
+/* A run of batches as the write that carries it. The vector is the run's, and changes as it goes.
+ */
+static struct weir__transfer_op
+run_write(const struct weir__flusher *flusher, struct run *run, struct iovec *iov, bool dsync)
 {
-    const struct weir__pending *first = weir__flusher_pending(flusher, flight->first_seq);
-
-    weir__flusher_fail(flusher, code, what, first->segment_number, flight->offset, first->lsn);
-}
-
-/* Drops what was written from the front of an iovec list: whole blocks only, because a block must
- * go out in one piece. */
-static void iov_advance(struct iovec *iov,
-                        unsigned *count,
-                        uint64_t *offset,
-                        size_t *bytes,
-                        size_t done,
-                        uint32_t block)
-{
-    size_t skip = (size_t)weir__align_down(done, block);
-    unsigned at = 0;
-
-    *offset += skip;
-    *bytes -= skip;
-    while (at < *count && skip >= iov[at].iov_len) {
-        skip -= iov[at].iov_len;
-        at++;
-    }
-    *count -= at;
-    memmove(iov, iov + at, *count * sizeof *iov);
-    if (skip > 0) {
-        iov[0].iov_base = (uint8_t *)iov[0].iov_base + skip;
-        iov[0].iov_len -= skip;
-    }
+    return (struct weir__transfer_op){
+        .kind = WEIR__OP_WRITE,
+        .file = run->file,
+        .dsync = dsync,
+        .block_bytes = flusher->config.block_bytes,
+        .iov = iov,
+        .iov_count = run->count,
+        .offset = run->offset,
+        .bytes = run->bytes,
+    };
 }
 
 /* ---- sync: this thread writes ---------------------------------------------------------------- */
 
 static void write_here(struct weir__flusher *flusher, struct run *run)
 {
-    struct weir__io *io = flusher_io(flusher);
-    struct weir__flusher_counters *counters = &flusher->counters;
-    weir_lsn lsn = lsn_of(flusher, run->first_seq);
+    struct weir__transfer_op op = run_write(flusher, run, run->iov, true);
+    struct weir__transfer_run alone = {.ops = &op, .count = 1};
 
     flusher->taken -= (uint32_t)(run->last_seq - run->first_seq + 1);
-    weir__tally(&counters->write_bytes, run->bytes);
-    for (unsigned tries = 0; run->bytes > 0; tries++) {
-        weir__tally(&counters->writes, 1);
-        weir__tally(&counters->syncs, 1);
-        ssize_t done = io->ops->write(io, run->file, run->iov, run->count, run->offset, true);
-        if (done < 0 || done == 0 || tries > TRIES_MAX) {
-            if (done == -EAGAIN && tries <= TRIES_MAX) {
-                continue;
-            }
-            weir__flusher_fail(flusher,
-                               done < 0 ? (int)done : -EIO,
-                               "durable write",
-                               run->segment_number,
-                               run->offset,
-                               lsn);
-            return;
-        }
-        if ((size_t)done < run->bytes) {
-            weir__tally(&counters->writes_short, 1);
-        }
-        if ((size_t)done == run->bytes) {
-            break;
-        }
-        iov_advance(run->iov,
-                    &run->count,
-                    &run->offset,
-                    &run->bytes,
-                    (size_t)done,
-                    flusher->config.block_bytes);
+    weir__tally(&flusher->counters.write_bytes, run->bytes);
+    int code = weir__transfer_here(flusher_io(flusher), &alone, &flusher->transfers);
+    if (code != 0) {
+        op_fail(flusher, &op, run->first_seq, code, "durable write");
+        return;
     }
     run_state(flusher, run->first_seq, run->last_seq, WEIR__BATCH_DURABLE, true);
 }
@@ -183,7 +143,6 @@ static struct weir__flight *flight_new(struct weir__flusher *flusher)
             struct weir__flight *flight = &flusher->flights[i];
             flight->used = true;
             flight->covering = flight->chained = flight->dsync = false;
-            flight->tries = 0;
             flusher->inflight++;
             weir__store(&flusher->counters.inflight, flusher->inflight, relaxed);
             if (flusher->inflight > weir__load(&flusher->counters.inflight_max, relaxed)) {
@@ -202,43 +161,13 @@ static void flight_done(struct weir__flusher *flusher, struct weir__flight *flig
     weir__store(&flusher->counters.inflight, flusher->inflight, relaxed);
 }
 
-/* Puts a flight's operations on the ring. The event's data: index * 2, + 1 for the sync. */
-static void flight_push(struct weir__flusher *flusher, struct weir__flight *flight)
+/* Puts a flight's operations on the ring. */
+static void flight_start(struct weir__flusher *flusher, struct weir__flight *flight, unsigned count)
 {
-    struct weir__io *io = flusher_io(flusher);
-    uint64_t data = (uint64_t)(flight - flusher->flights) * 2;
-    struct weir__op ops[2];
-    unsigned count = 0;
-
-    if (!flight->covering) {
-        ops[count++] = (struct weir__op){
-            .kind = WEIR__OP_WRITE,
-            .file = flight->file,
-            .iov = flight->iov,
-            .iov_count = flight->iov_count,
-            .offset = flight->offset,
-            .dsync = flight->dsync,
-            .link = flight->chained,
-            .data = data,
-        };
-        weir__tally(&flusher->counters.writes, 1);
-    }
-    if (flight->covering || flight->chained) {
-        ops[count++] =
-            (struct weir__op){.kind = WEIR__OP_SYNC, .file = flight->file, .data = data + 1};
-    }
-    if (flight->covering || flight->chained || flight->dsync) {
-        weir__tally(&flusher->counters.syncs, 1);
-    }
-    if (flight->chained) {
-        weir__tally(&flusher->counters.chains, 1);
-    }
-    weir__tally(&flusher->counters.submits, 1);
-    flight->events_due = count;
-    flight->write_result = flight->sync_result = 0;
-    int code = io->ops->queue_push(io, flusher->queue, ops, count);
+    flight->run = (struct weir__transfer_run){.ops = flight->ops, .count = count, .user = flight};
+    int code = weir__transfer_start(&flusher->transfer, &flight->run);
     if (code != 0) {
-        flight_fail(flusher, flight, code, "submission to io_uring");
+        op_fail(flusher, &flight->ops[0], flight->first_seq, code, "submission to io_uring");
         flight_done(flusher, flight);
     }
 }
@@ -250,17 +179,23 @@ static void fly(struct weir__flusher *flusher, struct run *run, bool chained, bo
     weir__check(flight != NULL);
     flight->chained = chained;
     flight->dsync = dsync;
-    flight->file = run->file;
-    flight->offset = run->offset;
-    flight->bytes = run->bytes;
     flight->first_seq = run->first_seq;
     flight->last_seq = run->last_seq;
     memcpy(flight->iov, run->iov, run->count * sizeof run->iov[0]);
-    flight->iov_count = run->count;
+    flight->ops[0] = run_write(flusher, run, flight->iov, dsync);
+    if (chained) {
+        flight->ops[1] = (struct weir__transfer_op){
+            .kind = WEIR__OP_SYNC,
+            .file = run->file,
+            .block_bytes = flusher->config.block_bytes,
+            .offset = run->offset,
+        };
+        weir__tally(&flusher->counters.chains, 1);
+    }
     flusher->taken -= (uint32_t)(run->last_seq - run->first_seq + 1);
     weir__tally(&flusher->counters.write_bytes, run->bytes);
     run_state(flusher, run->first_seq, run->last_seq, WEIR__BATCH_WRITING, false);
-    flight_push(flusher, flight);
+    flight_start(flusher, flight, chained ? 2 : 1);
 }
 
 /* One sync for everything that was written, and has come back, to the segment of the lowest such
@@ -288,10 +223,13 @@ static bool cover(struct weir__flusher *flusher)
             weir__check(ready != NULL);
             segment_number = pending->segment_number;
             flight->covering = true;
-            flight->file = ready->file;
-            flight->offset = pending->lsn - pending->segment_base;
             flight->first_seq = seq;
-            flight->bytes = 0;
+            flight->ops[0] = (struct weir__transfer_op){
+                .kind = WEIR__OP_SYNC,
+                .file = ready->file,
+                .block_bytes = flusher->config.block_bytes,
+                .offset = pending->lsn - pending->segment_base,
+            };
         }
         flight->last_seq = seq;
         pending->state = WEIR__BATCH_SYNCING;
@@ -303,7 +241,7 @@ static bool cover(struct weir__flusher *flusher)
         weir__tally(&flusher->counters.covering_syncs, 1);
     }
     flusher->inflight_covering++;
-    flight_push(flusher, flight);
+    flight_start(flusher, flight, 1);
     return true;
 }
 
@@ -321,51 +259,32 @@ static void covered_done(struct weir__flusher *flusher, const struct weir__fligh
     }
 }
 
-/* All events of a flight are in. */
-static void flight_judge(struct weir__flusher *flusher, struct weir__flight *flight)
+/* The kernel has a flight's write: it survives this process. Durable comes with the sync. */
+static void flight_written(void *ctx, struct weir__transfer_op *op)
 {
+    struct weir__flusher *flusher = ctx;
+    const struct weir__flight *flight = op->run->user;
+
+    for (uint64_t seq = flight->first_seq; seq <= flight->last_seq; seq++) {
+        weir__flusher_pending(flusher, seq)->written = true;
+    }
+}
+
+static void flight_ended(void *ctx, struct weir__transfer_run *run, int code)
+{
+    struct weir__flusher *flusher = ctx;
+    struct weir__flight *flight = run->user;
+
     if (flight->covering) {
         flusher->inflight_covering--;
-        if (flight->sync_result == 0) {
-            covered_done(flusher, flight);
-        } else {
-            flight_fail(flusher, flight, flight->sync_result, "sync");
-        }
-        flight_done(flusher, flight);
-        return;
     }
-    int32_t written = flight->write_result;
-    bool again = written == -EAGAIN || written == -EINTR;
-    if (!again && written <= 0) {
-        flight_fail(flusher, flight, written < 0 ? written : -EIO, "write");
-        flight_done(flusher, flight);
-        return;
-    }
-    if (again || (size_t)written < flight->bytes) {
-        if (flusher->failed || ++flight->tries > TRIES_MAX) {
-            flight_fail(flusher, flight, again ? written : -EIO, "write");
-            flight_done(flusher, flight);
-            return;
-        }
-        if (!again) {
-            weir__tally(&flusher->counters.writes_short, 1);
-            iov_advance(flight->iov,
-                        &flight->iov_count,
-                        &flight->offset,
-                        &flight->bytes,
-                        (size_t)written,
-                        flusher->config.block_bytes);
-        }
-        flight_push(flusher,
-                    flight); /* the remainder, with a sync of its own where the way has one */
-        return;
-    }
-    if (flight->chained && flight->sync_result != 0) {
-        flight_fail(flusher, flight, flight->sync_result, "sync");
-        flight_done(flusher, flight);
-        return;
-    }
-    if (flight->chained || flight->dsync) {
+    if (code != 0) {
+        const struct weir__transfer_op *op = &run->ops[run->first];
+        const char *what = op->kind == WEIR__OP_SYNC ? "sync" : "write";
+        op_fail(flusher, op, flight->first_seq, code, what);
+    } else if (flight->covering) {
+        covered_done(flusher, flight);
+    } else if (flight->chained || flight->dsync) {
         run_state(flusher, flight->first_seq, flight->last_seq, WEIR__BATCH_DURABLE, true);
     } else {
         run_state(flusher, flight->first_seq, flight->last_seq, WEIR__BATCH_UNSYNCED, true);
@@ -374,38 +293,10 @@ static void flight_judge(struct weir__flusher *flusher, struct weir__flight *fli
     flight_done(flusher, flight);
 }
 
-static void event_take(struct weir__flusher *flusher, const struct weir__event *event)
-{
-    weir__check(event->data / 2 < flusher->flight_count);
-    struct weir__flight *flight = &flusher->flights[event->data / 2];
-
-    weir__check(flight->used && flight->events_due > 0);
-    if (event->data & 1) {
-        flight->sync_result = event->result;
-    } else {
-        flight->write_result = event->result;
-        if (event->result > 0 && (size_t)event->result == flight->bytes) {
-            /* The kernel has it: it survives this process. Durable comes with the sync. */
-            for (uint64_t seq = flight->first_seq; seq <= flight->last_seq; seq++) {
-                weir__flusher_pending(flusher, seq)->written = true;
-            }
-        }
-    }
-    if (--flight->events_due == 0) {
-        flight_judge(flusher, flight);
-    }
-}
-
 bool weir__submit_reap(struct weir__flusher *flusher, bool wait)
 {
-    struct weir__io *io = flusher_io(flusher);
-    struct weir__event events[32];
-    int count = io->ops->queue_reap(io,
-                                    flusher->queue,
-                                    events,
-                                    WEIR__ARRAY_COUNT(events),
-                                    wait,
-                                    WEIR__NEVER);
+    flusher->transfer.stopped = flusher->failed;
+    int count = weir__transfer_reap(&flusher->transfer, wait ? 1 : 0, WEIR__NEVER);
 
     if (count < 0) {
         const struct weir__pending *pending =
@@ -421,9 +312,6 @@ bool weir__submit_reap(struct weir__flusher *flusher, bool wait)
         flusher->inflight = 0;
         flusher->config.stage->keep_buffers = true;
         return true;
-    }
-    for (int i = 0; i < count; i++) {
-        event_take(flusher, &events[i]);
     }
     return count > 0;
 }
@@ -493,11 +381,33 @@ static int open_queue(struct weir__flusher *flusher)
         .buffers = buffers,
         .buffer_count = count,
     };
-    return flusher_io(flusher)->ops->queue_open(flusher_io(flusher),
-                                                flusher->config.mem,
-                                                &config,
-                                                &flusher->queue,
-                                                &flusher->queue_info);
+    struct weir__io *io = flusher_io(flusher);
+    struct weir__mem *mem = flusher->config.mem;
+    int code = io->ops->queue_open(io, mem, &config, &flusher->queue, &flusher->queue_info);
+    if (code == 0) {
+        code = weir__transfer_init(&flusher->transfer,
+                                   mem,
+                                   io,
+                                   flusher->queue,
+                                   2 * flusher->flight_count,
+                                   &flusher->transfers);
+        if (code != 0) {
+            io->ops->queue_close(io, mem, flusher->queue);
+            flusher->queue = NULL;
+        }
+    }
+    flusher->transfer.written = flight_written;
+    flusher->transfer.ended = flight_ended;
+    flusher->transfer.ctx = flusher;
+    return code;
+}
+
+/* The end of the one flight that try_way waits for. */
+static void trial_ended(void *ctx, struct weir__transfer_run *run, int code)
+{
+    (void)ctx;
+    *(int *)run->user = code;
+    run->user = NULL;
 }
 
 /* Rewrites the first segment's header, byte for byte, the way the first batch will go: a refusal
@@ -520,31 +430,31 @@ static int try_way(struct weir__flusher *flusher, bool by_ring)
         return code;
     }
     bool chained = config->io == WEIR_IO_CHAIN;
-    struct weir__op ops[2] = {
+    struct weir__transfer_op ops[2] = {
         {.kind = WEIR__OP_WRITE,
          .file = config->first->file,
+         .dsync = !chained,
+         .block_bytes = config->block_bytes,
          .iov = &iov,
          .iov_count = 1,
-         .dsync = !chained,
-         .link = chained,
-         .data = 0},
-        {.kind = WEIR__OP_SYNC, .file = config->first->file, .data = 1},
+         .bytes = config->block_bytes},
+        {.kind = WEIR__OP_SYNC, .file = config->first->file, .block_bytes = config->block_bytes},
     };
-    unsigned due = chained ? 2 : 1;
-    int code = io->ops->queue_push(io, flusher->queue, ops, due);
-    while (code == 0 && due > 0) {
-        struct weir__event events[2];
-        int got = io->ops->queue_reap(io, flusher->queue, events, 2, true, WEIR__NEVER);
-        if (got < 0) {
-            return got;
-        }
-        for (int i = 0; i < got; i++, due--) {
-            int want = events[i].data == 0 ? (int)config->block_bytes : 0;
-            if (events[i].result != want && code == 0) {
-                code = events[i].result < 0 ? events[i].result : -EIO;
-            }
-        }
+    int result = 0;
+    struct weir__transfer_run trial = {.ops = ops, .count = chained ? 2 : 1, .user = &result};
+    struct weir__transfer_counters uncounted = {0};
+    flusher->transfer.written = NULL;
+    flusher->transfer.ended = trial_ended;
+    flusher->transfer.counters = &uncounted;
+    int code = weir__transfer_start(&flusher->transfer, &trial);
+    while (code == 0 && trial.user != NULL) {
+        int got = weir__transfer_reap(&flusher->transfer, 1, WEIR__NEVER);
+        code = got < 0 ? got : 0;
     }
+    flusher->transfer.written = flight_written;
+    flusher->transfer.ended = flight_ended;
+    flusher->transfer.counters = &flusher->transfers;
+    code = code == 0 ? result : code;
     flusher->sync_ns = weir__now_ns() - begin;
     return code;
 }
@@ -638,6 +548,7 @@ void weir__submit_close(struct weir__flusher *flusher)
         flusher_io(flusher)->ops->queue_close(flusher_io(flusher),
                                               flusher->config.mem,
                                               flusher->queue);
+        weir__transfer_exit(&flusher->transfer);
         flusher->ring = false;
         flusher->queue = NULL;
     }

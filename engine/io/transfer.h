@@ -31,6 +31,7 @@ struct weir__transfer_op {
 
     /* The transfer's. */
     size_t done; /* bytes that have come or gone */
+    size_t tail; /* bytes of a broken block that a short read ended with */
     bool over;   /* carried out in full, or up to the file's end */
     int32_t result;
     struct weir__transfer_run *run;
@@ -67,12 +68,22 @@ struct weir__transfer {
     void (*ended)(void *ctx, struct weir__transfer_run *run, int code);
     void *ctx;
     struct weir__op *scratch; /* entries of them */
-    struct weir__mem *mem;
-    bool broken; /* a reap failed: what is in flight is not known any more */
+    struct weir__mem *mem;    /* of the scratch; NULL: the owner's */
+    bool broken;              /* a reap failed: what is in flight is not known any more */
+    /* The owner's: what comes back short or refused is not gone on with any more; such a run ends
+     * as -ECANCELED. */
+    bool stopped;
 };
 
-/* The queue is the caller's, opened with at least `entries`; so are the counters, zeroed. 0 or
- * -ENOMEM. */
+/* The queue is the caller's, opened with at least `entries`; so are the counters, zeroed, and the
+ * scratch, `entries` of them. */
+void weir__transfer_begin(struct weir__transfer *transfer,
+                          struct weir__io *io,
+                          struct weir__queue *queue,
+                          unsigned entries,
+                          struct weir__op *scratch,
+                          struct weir__transfer_counters *counters);
+/* The same with a scratch of its own, given back by exit. 0 or -ENOMEM. */
 int weir__transfer_init(struct weir__transfer *transfer,
                         struct weir__mem *mem,
                         struct weir__io *io,
@@ -80,6 +91,8 @@ int weir__transfer_init(struct weir__transfer *transfer,
                         unsigned entries,
                         struct weir__transfer_counters *counters);
 void weir__transfer_exit(struct weir__transfer *transfer);
+/* What init allocates. */
+size_t weir__transfer_memory(unsigned entries);
 
 /* Room for a run of count ops, now? */
 static inline bool weir__transfer_room(const struct weir__transfer *transfer, unsigned count)
@@ -106,5 +119,15 @@ int weir__transfer_reap(struct weir__transfer *transfer, unsigned min, uint64_t 
 int weir__transfer_here(struct weir__io *io,
                         struct weir__transfer_run *run,
                         struct weir__transfer_counters *counters);
+
+/* One range, whole, by the calling thread. Return 0, -errno; read_full -ENODATA at the end of the
+ * file. */
+int weir__io_read_full(struct weir__io *io, int file, void *buffer, size_t bytes, uint64_t offset);
+int weir__io_write_full(struct weir__io *io,
+                        int file,
+                        const void *buffer,
+                        size_t bytes,
+                        uint64_t offset,
+                        bool dsync);
 
 #endif

@@ -204,14 +204,4 @@ int weir__uring_probe(char *reason, size_t reason_bytes);
  * not have. */
 void weir__uring_opcodes(char *list, size_t list_bytes);
 
-/* Whole-length helpers over any io: loop over short results. Return 0, -errno; read_full -ENODATA
- * at the end of file. */
-int weir__io_read_full(struct weir__io *io, int file, void *buffer, size_t bytes, uint64_t offset);
-int weir__io_write_full(struct weir__io *io,
-                        int file,
-                        const void *buffer,
-                        size_t bytes,
-                        uint64_t offset,
-                        bool dsync);
-
 #endif

@@ -17,6 +17,7 @@
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/num.h"
+#include "io/transfer.h"
 #include "port/clock.h"
 
 #include <errno.h>

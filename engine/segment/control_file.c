@@ -15,6 +15,7 @@
 
 #include "base/check.h"
 #include "base/num.h"
+#include "io/transfer.h"
 #include "port/clock.h"
 
 #include <errno.h>

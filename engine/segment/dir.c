@@ -19,6 +19,7 @@
 
 #include "base/bytes.h"
 #include "base/check.h"
+#include "io/transfer.h"
 #include "port/clock.h"
 
 #include <errno.h>

@@ -17,6 +17,7 @@
 
 #include "base/check.h"
 #include "base/num.h"
+#include "io/transfer.h"
 
 #include <errno.h>
 #include <string.h>

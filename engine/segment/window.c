@@ -25,6 +25,7 @@
 
 #include "base/check.h"
 #include "base/num.h"
+#include "io/transfer.h"
 #include "port/clock.h"
 #include "port/thread.h"
 #include "segment/segment.h"
@@ -55,6 +56,8 @@ struct window_chunk {
     enum chunk_state state;
     bool handed; /* caller's side: may still be away */
     struct iovec iov;
+    struct weir__transfer_op op; /* the reader thread's */
+    struct weir__transfer_run run;
     uint8_t *memory;
 };
 
@@ -70,6 +73,8 @@ struct window_ahead {
     bool stop;                 /* guarded by mutex */
     bool lost;                 /* guarded by mutex: the queue broke with reads under way */
     struct weir__queue *queue; /* set before ready */
+    struct weir__transfer transfer; /* the reader thread's */
+    struct weir__transfer_counters counters;
 };
 
 struct weir__window {
@@ -153,7 +158,6 @@ static struct window_chunk *window_chunk_at(struct weir__window *window, unsigne
  * reads them itself. */
 static void ahead_push(struct weir__window *window)
 {
-    struct weir__io *const io = window->dir->io;
     struct window_ahead *const ahead = &window->ahead;
     for (unsigned i = 0; i < window->depth; i++) {
         struct window_chunk *const chunk = &window->chunks[i];
@@ -167,15 +171,17 @@ static void ahead_push(struct weir__window *window)
             continue;
         }
         chunk->iov = (struct iovec){.iov_base = chunk->memory, .iov_len = chunk->bytes};
-        const struct weir__op op = {
+        chunk->op = (struct weir__transfer_op){
             .kind = WEIR__OP_READ,
             .file = window->file,
+            .block_bytes = window->unit,
             .iov = &chunk->iov,
             .iov_count = 1,
             .offset = chunk->offset,
-            .data = i,
+            .bytes = chunk->bytes,
         };
-        if (io->ops->queue_push(io, ahead->queue, &op, 1) < 0) {
+        chunk->run = (struct weir__transfer_run){.ops = &chunk->op, .count = 1, .user = chunk};
+        if (weir__transfer_start(&ahead->transfer, &chunk->run) < 0) {
             (void)pthread_mutex_lock(&ahead->mutex);
             chunk->state = CHUNK_OURS;
             (void)pthread_cond_signal(&ahead->changed);
@@ -184,17 +190,20 @@ static void ahead_push(struct weir__window *window)
     }
 }
 
-static void ahead_take(struct weir__window *window, const struct weir__event *event)
+/* A chunk has landed. An error, or the file's end, is no more than unfinished work: the plain read
+ * that completes the chunk when somebody asks for it will meet it again. */
+static void ahead_take(void *ctx, struct weir__transfer_run *run, int code)
 {
-    weir__check(event->data < window->depth);
-    struct window_chunk *const chunk = &window->chunks[event->data];
+    struct weir__window *const window = ctx;
+    struct window_ahead *const ahead = &window->ahead;
+    struct window_chunk *const chunk = run->user;
+    (void)code;
+    (void)pthread_mutex_lock(&ahead->mutex);
     weir__check(chunk->state == CHUNK_READING);
-    /* An error or a short result is no more than unfinished work: the plain read that completes the
-     * chunk when somebody asks for it will meet the error again, if it is one. */
-    if (event->result > 0) {
-        chunk->done = (size_t)weir__min_u64((uint64_t)event->result, chunk->bytes);
-    }
+    chunk->done = chunk->op.done;
     chunk->state = CHUNK_OURS;
+    (void)pthread_cond_signal(&ahead->changed);
+    (void)pthread_mutex_unlock(&ahead->mutex);
 }
 
 static void *ahead_run(void *arg)
@@ -207,6 +216,10 @@ static void *ahead_run(void *arg)
     memset(&info, 0, sizeof info);
     struct weir__queue *queue = NULL;
     const int opened = io->ops->queue_open(io, window->dir->mem, &config, &queue, &info);
+    struct weir__op scratch[WINDOW_DEPTH_MAX];
+    weir__transfer_begin(&ahead->transfer, io, queue, window->depth, scratch, &ahead->counters);
+    ahead->transfer.ended = ahead_take;
+    ahead->transfer.ctx = window;
 
     (void)pthread_mutex_lock(&ahead->mutex);
     ahead->queue = opened < 0 ? NULL : queue;
@@ -219,13 +232,8 @@ static void *ahead_run(void *arg)
         }
         (void)pthread_mutex_unlock(&ahead->mutex);
         ahead_push(window);
-        struct weir__event events[WINDOW_DEPTH_MAX];
-        const int count =
-            io->ops->queue_reap(io, queue, events, WINDOW_DEPTH_MAX, true, WEIR__NEVER);
+        const int count = weir__transfer_reap(&ahead->transfer, 1, WEIR__NEVER);
         (void)pthread_mutex_lock(&ahead->mutex);
-        for (int i = 0; i < count; i++) {
-            ahead_take(window, &events[i]);
-        }
         if (count < 0) {
             ahead->over = true;
             for (unsigned i = 0; i < window->depth; i++) {
@@ -485,25 +493,34 @@ void weir__window_forget(struct weir__window *window)
  * ends at chunk->done; negative: errno at align_down(chunk->done, unit). */
 static int chunk_read(struct weir__window *window, struct window_chunk *chunk, size_t step)
 {
-    struct weir__io *const io = window->dir->io;
     while (chunk->done < chunk->bytes) {
-        /* A direct read must go on at a multiple of the unit. A short one ends elsewhere only at
-         * the file's end, and is then no longer the second time. */
+        /* A direct read must go on at a multiple of the unit. */
         const size_t at =
             window->file_direct ? (size_t)weir__align_down(chunk->done, window->unit) : chunk->done;
         const size_t bytes = (size_t)weir__min_u64(step - at % window->unit, chunk->bytes - at);
-        const ssize_t got =
-            io->ops->read(io, window->file, chunk->memory + at, bytes, chunk->offset + at);
+        struct iovec iov = {.iov_base = chunk->memory + at, .iov_len = bytes};
+        struct weir__transfer_op op = {
+            .kind = WEIR__OP_READ,
+            .file = window->file,
+            .block_bytes = window->file_direct ? window->unit : 1,
+            .iov = &iov,
+            .iov_count = 1,
+            .offset = chunk->offset + at,
+            .bytes = bytes,
+        };
+        struct weir__transfer_run run = {.ops = &op, .count = 1};
+        const int code = weir__transfer_here(window->dir->io, &run, NULL);
         window->reads++;
-        if (got < 0) {
-            return (int)got;
+        if (at + op.done > chunk->done) {
+            window->read_bytes += at + op.done - chunk->done;
+            chunk->done = at + op.done;
         }
-        const size_t reached = at + (size_t)weir__min_u64((uint64_t)got, bytes);
-        if (reached <= chunk->done) {
+        if (code < 0) {
+            return code;
+        }
+        if (op.bytes > 0) {
             return 1;
         }
-        window->read_bytes += reached - chunk->done;
-        chunk->done = reached;
     }
     return 0;
 }

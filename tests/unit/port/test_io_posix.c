@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The synchronous part of the I/O seam on real files in a directory of its own. */
+#include "io/transfer.h"
 #include "port/io.h"
 
 #include <errno.h>
@@ -382,68 +383,6 @@ static void failures_come_as_negative_errno(void **state)
     assert_int_equal(io->ops->close(io, reader), 0);
 }
 
-/* An implementation that moves at most three bytes at a time, then answers what it is told to. */
-struct trickle {
-    struct weir__io io;
-    char bytes[64];
-    size_t len;
-    ssize_t in_the_end;
-    unsigned dsyncs;
-};
-
-static ssize_t
-trickle_read(struct weir__io *self, int file, void *buffer, size_t bytes, uint64_t offset)
-{
-    (void)file;
-    struct trickle *const trickle = self->ctx;
-    if (offset >= trickle->len) {
-        return trickle->in_the_end;
-    }
-    size_t take = bytes < 3 ? bytes : 3;
-    take = take < trickle->len - offset ? take : trickle->len - offset;
-    memcpy(buffer, trickle->bytes + offset, take);
-    return (ssize_t)take;
-}
-
-static ssize_t trickle_write(struct weir__io *self,
-                             int file,
-                             const struct iovec *iov,
-                             unsigned iov_count,
-                             uint64_t offset,
-                             bool dsync)
-{
-    (void)file;
-    struct trickle *const trickle = self->ctx;
-    if (iov_count != 1 || offset >= trickle->len) {
-        return trickle->in_the_end;
-    }
-    const size_t take = iov->iov_len < 3 ? iov->iov_len : 3;
-    memcpy(trickle->bytes + offset, iov->iov_base, take);
-    trickle->dsyncs += dsync;
-    return (ssize_t)take;
-}
-
-static void full_helpers_loop_over_short_results(void **state)
-{
-    (void)state;
-    static const struct weir__io_ops ops = {.read = trickle_read, .write = trickle_write};
-    struct trickle trickle = {.len = 40, .in_the_end = 0};
-    trickle.io = (struct weir__io){.ops = &ops, .ctx = &trickle};
-    const char text[] = "twenty-five bytes of text";
-    assert_int_equal(weir__io_write_full(&trickle.io, 9, text, 25, 10, true), 0);
-    assert_int_equal(trickle.dsyncs, 9);
-    char back[64];
-    assert_int_equal(weir__io_read_full(&trickle.io, 9, back, 25, 10), 0);
-    assert_memory_equal(back, text, 25);
-    assert_int_equal(weir__io_read_full(&trickle.io, 9, back, 31, 10), -ENODATA);
-    assert_int_equal(weir__io_write_full(&trickle.io, 9, text, 10, 35, false), -EIO);
-    trickle.in_the_end = -ENOSPC;
-    assert_int_equal(weir__io_read_full(&trickle.io, 9, back, 31, 10), -ENOSPC);
-    assert_int_equal(weir__io_write_full(&trickle.io, 9, text, 10, 35, false), -ENOSPC);
-    assert_int_equal(weir__io_read_full(&trickle.io, 9, back, 0, 99), 0);
-    assert_int_equal(weir__io_write_full(&trickle.io, 9, text, 0, 99, true), 0);
-}
-
 static int check_file_limit(void)
 {
     (void)signal(SIGXFSZ, SIG_IGN);
@@ -693,7 +632,6 @@ int main(void)
         cmocka_unit_test(rename_and_unlink_act_inside_the_directory),
         cmocka_unit_test(bytes_written_come_back),
         cmocka_unit_test(failures_come_as_negative_errno),
-        cmocka_unit_test(full_helpers_loop_over_short_results),
         cmocka_unit_test(short_write_is_a_count_and_then_an_error),
         cmocka_unit_test(write_falls_back_where_the_dsync_flag_is_refused),
         cmocka_unit_test(lock_keeps_a_second_opening_out_in_the_same_process),

@@ -2,6 +2,7 @@
  * The queue over io_uring, on real files. Skipped as a whole, with the reason, where the kernel
  * refuses rings. */
 #include "port/clock.h"
+#include "io/transfer.h"
 #include "port/io.h"
 #include "port/thread.h"
 

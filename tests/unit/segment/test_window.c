@@ -106,7 +106,8 @@ static int look(struct fixture *f, size_t *bytes, uint64_t offset, bool direct)
     } else if (f->short_reads && *bytes > 1) {
         const uint64_t unit = direct ? 4096 : 1;
         const uint64_t kept = random_next(&f->short_seed) % *bytes;
-        *bytes = (size_t)weir__max_u64(weir__align_down(kept, unit), unit);
+        const uint64_t fewer = weir__max_u64(weir__align_down(kept, unit), unit);
+        *bytes = (size_t)weir__min_u64(fewer, *bytes);
     }
     (void)pthread_mutex_unlock(&f->mutex);
     return error;
