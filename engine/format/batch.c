@@ -75,6 +75,17 @@ struct weir__position weir__position_after(const struct weir__batch *batch, uint
     };
 }
 
+struct weir__position weir__position_before(const struct weir__batch *batch)
+{
+    return (struct weir__position){
+        .lsn = batch->prev_end,
+        .epoch = batch->epoch,
+        .epoch_lsn = batch->epoch_lsn,
+        .nonce = batch->nonce,
+        .chain = batch->chain,
+    };
+}
+
 /* ---- the header ---- */
 
 static uint32_t batch_header_crc(const uint8_t *header)

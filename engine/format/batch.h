@@ -52,6 +52,8 @@ weir_lsn weir__batch_end(const struct weir__batch *batch, uint32_t block_bytes);
 uint32_t
 weir__chain_next(uint32_t chain, weir_lsn lsn, weir_lsn end, uint64_t epoch, uint64_t nonce);
 struct weir__position weir__position_after(const struct weir__batch *batch, uint32_t block_bytes);
+/* The position that a batch says it continues: of one that is taken at its word. */
+struct weir__position weir__position_before(const struct weir__batch *batch);
 
 void weir__batch_encode(const struct weir__batch *batch, uint8_t out[WEIR__BATCH_HEADER_BYTES]);
 
