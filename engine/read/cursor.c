@@ -331,13 +331,7 @@ static struct weir__position position_claimed(const uint8_t in[WEIR__BATCH_HEADE
 {
     struct weir__batch batch;
     (void)weir__batch_decode(in, &batch);
-    return (struct weir__position){
-        .lsn = batch.prev_end,
-        .epoch = batch.epoch,
-        .epoch_lsn = batch.epoch_lsn,
-        .nonce = batch.nonce,
-        .chain = batch.chain,
-    };
+    return weir__position_before(&batch);
 }
 
 /* Judges a header against the position, as far as that is known. */

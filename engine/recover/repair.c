@@ -81,13 +81,7 @@ static bool repair_next(const struct repair *repair,
         if (!weir__batch_decode(header, batch_out)) {
             return false;
         }
-        position = (struct weir__position){
-            .lsn = batch_out->prev_end,
-            .epoch = batch_out->epoch,
-            .epoch_lsn = batch_out->epoch_lsn,
-            .nonce = batch_out->nonce,
-            .chain = batch_out->chain,
-        };
+        position = weir__position_before(batch_out);
     }
     return weir__batch_judge(header,
                              at,

@@ -604,13 +604,7 @@ static int scan_anchor(struct weir__scan_state *scan, size_t index)
     const bool sound = scan_anchor_sound(scan, range, header, &batch);
     struct weir__scan_finding finding = {.why = "no sound header"};
     if (sound) {
-        scan->at = (struct weir__position){
-            .lsn = batch.prev_end,
-            .epoch = batch.epoch,
-            .epoch_lsn = batch.epoch_lsn,
-            .nonce = batch.nonce,
-            .chain = batch.chain,
-        };
+        scan->at = weir__position_before(&batch);
         scan->result->begin = scan->at;
         scan->result->report.scan_from_lsn = first;
         step = scan_look_here(scan, range, first, &finding);
