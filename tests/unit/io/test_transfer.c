@@ -438,6 +438,23 @@ static void read_ends_at_the_end_of_the_file(void **state)
     }
 }
 
+/* A part of a block is the end only if the next try does not get beyond it. */
+static void part_of_a_block_may_be_followed_by_more(void **state)
+{
+    struct bench *const bench = *state;
+    for (int here = 0; here < 2; here++) {
+        uint8_t back[64] = {0};
+        struct iovec iov = {back, sizeof back};
+        struct weir__transfer_op op = op_of(WEIR__OP_READ, 0, &iov, 1, PLAYED_BLOCK);
+        struct weir__transfer_run run = {.ops = &op, .count = 1};
+        memset(bench->played.file, 5, sizeof back);
+        SCRIPT(bench, 37, 7, 9, FULL);
+        assert_int_equal(carry_out(bench, here != 0, &run), 0);
+        assert_int_equal(op.done, sizeof back);
+        assert_memory_equal(back, bench->played.file, sizeof back);
+    }
+}
+
 static void write_that_moves_nothing_is_an_error(void **state)
 {
     struct bench *const bench = *state;
@@ -691,6 +708,7 @@ int main(void)
         TRANSFER_TEST(failed_sync_is_final),
         TRANSFER_TEST(error_names_its_op_and_stops_those_behind),
         TRANSFER_TEST(read_ends_at_the_end_of_the_file),
+        TRANSFER_TEST(part_of_a_block_may_be_followed_by_more),
         TRANSFER_TEST(write_that_moves_nothing_is_an_error),
         TRANSFER_TEST(no_progress_is_bounded),
         TRANSFER_TEST(what_the_kernel_did_not_take_is_pushed_again),
