@@ -90,6 +90,8 @@ static struct weir_log *log_new(const struct weir_options *options, struct weir_
     log->dir.io = io;
     log->dir.file = log->dir.lock_file = log->dir.live_file = -1;
     log->control.file = -1;
+    log->report.bad_lsn = log->report.evidence_lsn = UINT64_MAX;
+    log->report.error.offset = log->report.error.lsn = UINT64_MAX;
     for (unsigned i = 0; i < WEIR__PINS_MAX; i++) {
         weir__store(&log->pins[i], WEIR__PIN_FREE, relaxed);
     }

@@ -171,7 +171,7 @@ int weir__open_create(struct weir_log *log, struct weir__opened *opened, struct 
     log->report.epoch = log->epoch.epoch;
     log->report.oldest_lsn = log->report.end_lsn = log->report.promise_lsn =
         log->report.scan_from_lsn = opened->position.lsn;
-    log->report.bad_lsn = log->report.evidence_lsn = UINT64_MAX;
+    log->report.segments = 1;
     snprintf(log->report.why, sizeof log->report.why, "a new log");
     return code;
 }

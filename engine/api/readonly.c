@@ -164,7 +164,6 @@ int weir__readonly_load(struct weir_log *log, struct weir__fault *fault)
     if (log->dir.direct && log->dir.facts.direct_align > log->block_bytes) {
         log->dir.direct = false;
     }
-    log->report.bad_lsn = log->report.evidence_lsn = UINT64_MAX;
     code = look(log, fault);
     log->epoch = log->seen.epoch;
     log->report.log_id = log->log_id;
