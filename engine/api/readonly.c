@@ -77,7 +77,9 @@ static void scan_take(struct weir_log *log, const struct weir__scan_result *scan
     bool whole =
         report->verdict != WEIR_VERDICT_CORRUPT && report->verdict != WEIR_VERDICT_UNREADABLE;
 
-    log->report = *report;
+    if (log->seen_ns == 0) {
+        log->report = *report; /* what the opening found; a later look changes nothing of it */
+    }
     /* Damage below a promise is not an end: readers are to run into it and say where it is. */
     weir_lsn end = whole ? report->end_lsn : weir__max_u64(report->promise_lsn, report->end_lsn);
     log->seen_limit[WEIR_DURABLE] = weir__min_u64(report->promise_lsn, end);
