@@ -267,8 +267,13 @@ weir_lsn weir_cursor_lsn(struct weir_cursor *cursor)
 
 int weir_cursor_error(struct weir_cursor *cursor, struct weir_error *error_out)
 {
+    struct weir__fault forked = WEIR__FAULT_NONE;
     const struct weir__fault *fault = weir__cursor_fault(cursor->inner);
 
+    if (weir__log_usable(cursor->log) != 0) {
+        forked.code = WEIR_EFORKED;
+        fault = &forked;
+    }
     if (error_out) {
         memset(error_out, 0, sizeof *error_out);
         if (fault->code != 0) {
@@ -280,7 +285,9 @@ int weir_cursor_error(struct weir_cursor *cursor, struct weir_error *error_out)
 
 int weir_cursor_batch(struct weir_cursor *cursor, struct weir_batch_info *info_out)
 {
-    return weir__cursor_batch(cursor->inner, info_out);
+    int code = weir__log_usable(cursor->log);
+
+    return code == 0 ? weir__cursor_batch(cursor->inner, info_out) : code;
 }
 
 void weir_cursor_close(struct weir_cursor *cursor)

@@ -44,7 +44,9 @@ int weir_log_error(struct weir_log *log, struct weir_error *error_out)
 {
     struct weir__fault fault = WEIR__FAULT_NONE;
 
-    if (weir__load(&log->fault_state, acquire) == 2) {
+    if (weir__log_usable(log) != 0) {
+        fault.code = WEIR_EFORKED;
+    } else if (weir__load(&log->fault_state, acquire) == 2) {
         fault = log->fault;
     } else if (!log->options.read_only) {
         int32_t space = weir__load(&log->keeper.space_error, acquire);
