@@ -607,6 +607,35 @@ static long write_run(const struct fault_live *live,
         write_below(descriptor, iov, iov_count, live->op.offset, live->op.dsync && !live->lie));
 }
 
+/* A queued read. A short one is read in full and told short: the length may be none that O_DIRECT
+ * takes. */
+static long
+read_run(const struct fault_live *live, int descriptor, const struct iovec *iov, unsigned iov_count)
+{
+    if (live->spoilt && live->rule.error != 0) {
+        return live->rule.error;
+    }
+    long done = 0;
+    for (unsigned i = 0; i < iov_count; i++) {
+        const ssize_t got = below()->ops->read(below(),
+                                               descriptor,
+                                               iov[i].iov_base,
+                                               iov[i].iov_len,
+                                               live->op.offset + (uint64_t)done);
+        if (got < 0) {
+            return done > 0 ? done : got;
+        }
+        done += got;
+        if ((size_t)got < iov[i].iov_len) {
+            break;
+        }
+    }
+    if (live->spoilt && live->rule.shortened && done > (long)live->rule.bytes) {
+        done = (long)live->rule.bytes;
+    }
+    return done;
+}
+
 static long sync_run(const struct fault_live *live, int descriptor)
 {
     if (live->spoilt && live->rule.error != 0 && !live->rule.afterwards) {
@@ -845,7 +874,11 @@ static void ring_step(struct fault_queue *queue, struct fault_chain *chain)
         if (live->spoilt && live->rule.shortened) {
             /* Called, because the length may be none that O_DIRECT takes. */
             const struct weir__op *const op = &chain->ops[chain->at];
-            chain_ran(queue, chain, write_run(live, op->file, op->iov, op->iov_count));
+            chain_ran(queue,
+                      chain,
+                      op->kind == WEIR__OP_READ
+                          ? read_run(live, op->file, op->iov, op->iov_count)
+                          : write_run(live, op->file, op->iov, op->iov_count));
             continue;
         }
         struct weir__op op = chain->ops[chain->at];
@@ -954,25 +987,7 @@ static long thread_run(struct fault_queue *queue, struct fault_chain *chain, uns
     if (op->kind == WEIR__OP_SYNC) {
         return sync_run(live, op->file);
     }
-    if (live->spoilt && live->rule.error != 0) {
-        return live->rule.error;
-    }
-    long done = 0;
-    for (unsigned i = 0; i < op->iov_count; i++) {
-        const ssize_t got = below()->ops->read(below(),
-                                               op->file,
-                                               op->iov[i].iov_base,
-                                               op->iov[i].iov_len,
-                                               op->offset + (uint64_t)done);
-        if (got < 0) {
-            return done > 0 ? done : got;
-        }
-        done += got;
-        if ((size_t)got < op->iov[i].iov_len) {
-            break;
-        }
-    }
-    return done;
+    return read_run(live, op->file, op->iov, op->iov_count);
 }
 
 static void *thread_main(void *arg)
