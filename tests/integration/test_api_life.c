@@ -1,7 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Opening, sharing, forking, shutting down, closing, reopening: who may do what, and what they are
  * told. */
+#include "base/bytes.h"
+#include "base/crc32c.h"
+#include "format/control.h"
+#include "format/segment_header.h"
 #include "port/clock.h"
+#include "segment/dir.h"
 #include "support/rig.h"
 #include "support/threads.h"
 
@@ -14,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -202,6 +208,170 @@ static void close_waits_for_cursors_to_be_closed(void **state)
     rig_destroy(&rig);
 }
 
+/* ---- what an opening finds -------------------------------------------------------------------- */
+
+static void a_new_directory_is_its_owners_alone(void **state)
+{
+    (void)state;
+    struct rig rig;
+    struct weir_log *log;
+    struct stat st;
+    char path[TEMP_DIR_BYTES];
+    rig_make(&rig, posix_way);
+    temp_dir_join(rig.path, "log", path);
+    const mode_t mask = umask(0);
+    const int code = weir_open(path, &rig.options, &log, NULL);
+    (void)umask(mask);
+    assert_int_equal(code, 0);
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0700);
+    assert_int_equal(weir_close(log, NULL), 0);
+    rig_destroy(&rig);
+}
+
+/* Each figure of a log that was cut off: everything is scanned from where the log begins. After a
+ * clean close nothing is. */
+static void a_report_tells_what_was_scanned(void **state)
+{
+    (void)state;
+    struct rig rig;
+    struct weir_log *log;
+    struct weir_log_info info;
+    struct weir_report report;
+    char copied[TEMP_DIR_BYTES];
+    rig_make(&rig, posix_way);
+    rig.options.segment_bytes = 4 * RIG_SEGMENT;
+    assert_int_equal(rig_open_plain(&rig), 0);
+    weir_log_report(rig.log, &report);
+    assert_int_equal(report.segments, 1); /* a new log has one already */
+    assert_int_equal(report.scan_from_lsn, RIG_BLOCK);
+    assert_int_equal(report.error.offset, UINT64_MAX);
+    assert_int_equal(report.error.lsn, UINT64_MAX);
+    weir_log_describe(rig.log, &info);
+    for (uint64_t tag = 1; tag <= 50; tag++) {
+        assert_int_equal(rig_append(&rig, tag, 6000, NULL), 0);
+    }
+    assert_int_equal(weir_append_wait(rig.log, NULL, 0, 51, WEIR_DURABLE, NULL), 0);
+    const weir_lsn end = weir_durable_lsn(rig.log);
+    temp_dir_make(copied);
+    temp_dir_copy(rig.path, copied);
+    assert_int_equal(rig_close(&rig), 0);
+
+    assert_int_equal(weir_open(copied, &rig.options, &log, NULL), 0);
+    weir_log_report(log, &report);
+    assert_int_equal(report.verdict, WEIR_VERDICT_CLEAN);
+    assert_int_equal(report.oldest_lsn, RIG_BLOCK);
+    assert_int_equal(report.end_lsn, end);
+    assert_int_equal(report.scan_from_lsn, RIG_BLOCK);
+    assert_int_equal(report.promise_lsn,
+                     end - RIG_BLOCK); /* the last batch tells of those before */
+    assert_int_equal(report.epoch, 1);
+    assert_int_equal(report.log_id, info.log_id);
+    assert_int_equal(report.records, 51);
+    assert_int_equal(report.batches, 51);
+    assert_true(report.bytes_scanned >= end - RIG_BLOCK);
+    assert_true(report.bytes_scanned <= 8 * RIG_SEGMENT);
+    assert_int_equal(report.bytes_cut, 0);
+    assert_int_equal(report.segments, 1);
+    assert_int_equal(report.bad_lsn, UINT64_MAX);
+    assert_int_equal(report.evidence_lsn, UINT64_MAX);
+    assert_false(report.writer_live);
+    assert_int_equal(report.error.code, 0);
+    assert_int_equal(report.error.offset, UINT64_MAX);
+    assert_string_not_equal(report.why, "");
+    assert_int_equal(weir_close(log, NULL), 0);
+    temp_dir_remove(copied);
+
+    assert_int_equal(rig_open_plain(&rig), 0);
+    weir_log_report(rig.log, &report);
+    assert_int_equal(report.verdict, WEIR_VERDICT_CLEAN);
+    assert_int_equal(report.end_lsn, end);
+    assert_int_equal(report.scan_from_lsn, end);
+    assert_int_equal(report.promise_lsn, end);
+    assert_int_equal(report.records, 0);
+    assert_int_equal(report.batches, 0);
+    assert_int_equal(rig_close(&rig), 0);
+    rig_destroy(&rig);
+}
+
+/* The control file's version and the checksum that makes it believable, in both copies. */
+static void make_newer(const char *dir)
+{
+    char path[TEMP_DIR_BYTES];
+    temp_dir_join(dir, WEIR__CONTROL_NAME, path);
+    const int file = open(path, O_RDWR | O_CLOEXEC);
+    assert_true(file >= 0);
+    for (unsigned copy = 0; copy < 2; copy++) {
+        uint8_t bytes[WEIR__CONTROL_USED_BYTES];
+        const off_t at = (off_t)(copy * WEIR__CONTROL_COPY_OFFSET);
+        assert_int_equal(pread(file, bytes, sizeof bytes, at), sizeof bytes);
+        weir__put_u32(bytes + 8, WEIR__FORMAT_VERSION + 1);
+        weir__put_u32(bytes + 4, weir__crc32c(0, bytes + 8, sizeof bytes - 8));
+        assert_int_equal(pwrite(file, bytes, sizeof bytes, at), sizeof bytes);
+    }
+    (void)close(file);
+}
+
+/* Corrupt, unreadable, of a later version: refused with the place, and not a byte is touched. */
+static void what_cannot_be_recovered_is_left_as_it_was(void **state)
+{
+    (void)state;
+    static const int codes[] = {WEIR_ECORRUPT, WEIR_EUNREADABLE, WEIR_EFORMAT};
+    for (size_t i = 0; i < 3; i++) {
+        struct rig rig;
+        struct rig other;
+        char name[TEMP_DIR_BYTES];
+        char path[TEMP_DIR_BYTES];
+        rig_make(&rig, posix_way);
+        rig_make(&other, posix_way);
+        assert_int_equal(rig_open_plain(&rig), 0);
+        for (uint64_t tag = 1; tag <= 20; tag++) {
+            assert_int_equal(rig_append(&rig, tag, 6000, NULL), 0);
+        }
+        temp_dir_copy(rig.path, other.path); /* as a killed process leaves it */
+        assert_int_equal(rig_close(&rig), 0);
+
+        const weir_lsn bad = rig.ledger.entries[10].lsn;
+        assert_true(temp_dir_first(other.path, ".weir", name));
+        if (codes[i] == WEIR_ECORRUPT) {
+            uint8_t byte;
+            temp_dir_join(other.path, name, path);
+            const int file = open(path, O_RDWR | O_CLOEXEC);
+            assert_int_equal(pread(file, &byte, 1, (off_t)bad + 1000), 1);
+            byte ^= 1;
+            assert_int_equal(pwrite(file, &byte, 1, (off_t)bad + 1000), 1);
+            (void)close(file);
+        } else if (codes[i] == WEIR_EUNREADABLE) {
+            (void)fault_io_arm(&other.fault,
+                               &(struct fault_rule){.kind = FAULT_READ,
+                                                    .name = ".weir",
+                                                    .offset_from = RIG_BLOCK,
+                                                    .error = -EIO});
+        } else {
+            make_newer(other.path);
+        }
+        /* The live page belongs to a writer that is there, not to the log. */
+        const uint64_t before = temp_dir_fingerprint(other.path, "weir.live");
+        for (int round = 0; round < 2; round++) {
+            assert_int_equal(rig_open(&other), codes[i]);
+            assert_null(other.log);
+            assert_int_equal(other.error.code, codes[i]);
+            assert_string_not_equal(other.error.text, "");
+            if (codes[i] == WEIR_EFORMAT) {
+                assert_string_equal(other.error.file, WEIR__CONTROL_NAME);
+            } else {
+                assert_string_equal(other.error.file, name);
+                assert_int_equal(other.error.offset, other.error.lsn); /* the first segment */
+            }
+            assert_true(codes[i] != WEIR_ECORRUPT ||
+                        (other.error.lsn <= bad + 1000 && other.error.lsn > bad - RIG_BLOCK));
+            assert_int_equal(temp_dir_fingerprint(other.path, "weir.live"), before);
+        }
+        rig_destroy(&other);
+        rig_destroy(&rig);
+    }
+}
+
 /* ---- one writer ------------------------------------------------------------------------------ */
 
 /* Runs `run` in a forked child. Its value is the child's exit code; 99: it died. */
@@ -300,6 +470,7 @@ static int every_call(void *ctx)
     struct weir_cursor *cursor;
     struct weir_entry entry;
     struct weir_error error;
+    struct weir_batch_info batch;
     const struct weir_record record = {NULL, 0, 0};
     const int codes[] = {
         weir_append(log, "x", 1, 0, NULL),
@@ -313,6 +484,11 @@ static int every_call(void *ctx)
         weir_trim(log, 4096),
         weir_cursor_open(log, WEIR_LSN_OLDEST, WEIR_DURABLE, 0, &cursor),
         weir_cursor_next(inherited->cursor, WEIR_FOREVER, &entry),
+        weir_cursor_batch(inherited->cursor, &batch),
+        weir_cursor_error(inherited->cursor, &error),
+        weir_cursor_error(inherited->cursor, NULL),
+        weir_log_error(log, &error),
+        weir_log_error(log, NULL),
         weir_shutdown(log, WEIR_FOREVER),
         weir_close(log, &error),
         weir_close(log, NULL),
@@ -413,6 +589,114 @@ static void a_read_only_log_reads_beside_its_writer(void **state)
     assert_string_equal(why, "");
     assert_int_equal(weir_close(reader, &error), 0);
     assert_int_equal(temp_dir_fingerprint(rig.path, NULL), before);
+    rig_destroy(&rig);
+}
+
+/* It neither asks for the writer's lock nor has it: others open before and after it. */
+static void a_read_only_log_is_in_nobodys_way(void **state)
+{
+    (void)state;
+    struct rig rig;
+    struct weir_log *readers[2];
+    struct weir_log_info info;
+    struct weir_log_info seen;
+    char why[256] = "";
+    rig_make(&rig, posix_way);
+    assert_int_equal(rig_open_plain(&rig), 0);
+    assert_int_equal(rig_append(&rig, 1, 3000, NULL), 0);
+    assert_int_equal(rig_close(&rig), 0);
+    struct weir_options options = rig.options;
+    options.read_only = true;
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(weir_open(rig.path, &options, &readers[i], NULL), 0);
+    }
+    rig.options.lock_timeout_ns = UINT64_MAX;
+    assert_int_equal(rig_open_plain(&rig), 0);
+    assert_int_equal(rig_append(&rig, 2, 3000, NULL), 0);
+    weir_log_describe(rig.log, &info);
+    for (size_t i = 0; i < 2; i++) {
+        struct sight sight = {&rig.ledger, readers[i], why};
+        assert_true(wait_until(reader_sees_all, &sight));
+        weir_log_describe(readers[i], &seen);
+        assert_int_equal(seen.log_id, info.log_id);
+        assert_int_equal(seen.block_bytes, info.block_bytes);
+        assert_int_equal(seen.segment_bytes, info.segment_bytes);
+        assert_string_equal(seen.fs_name, info.fs_name);
+        assert_string_equal(seen.memory_source, info.memory_source);
+        assert_false(seen.io_uring);
+        assert_false(seen.lock_in_ring);
+        assert_int_equal(weir_close(readers[i], NULL), 0);
+    }
+    assert_int_equal(rig_close(&rig), 0);
+    rig_destroy(&rig);
+}
+
+static void expect_same_report(const struct weir_report *before, struct weir_log *log)
+{
+    struct weir_report now;
+    weir_log_report(log, &now);
+    assert_int_equal(now.verdict, before->verdict);
+    assert_int_equal(now.oldest_lsn, before->oldest_lsn);
+    assert_int_equal(now.end_lsn, before->end_lsn);
+    assert_int_equal(now.promise_lsn, before->promise_lsn);
+    assert_int_equal(now.scan_from_lsn, before->scan_from_lsn);
+    assert_int_equal(now.epoch, before->epoch);
+    assert_int_equal(now.log_id, before->log_id);
+    assert_int_equal(now.records, before->records);
+    assert_int_equal(now.bytes_scanned, before->bytes_scanned);
+    assert_int_equal(now.segments, before->segments);
+    assert_int_equal(now.writer_live, before->writer_live);
+    assert_string_equal(now.why, before->why);
+}
+
+static bool reader_at_the_end(void *ctx)
+{
+    const struct sight *const sight = ctx;
+    const struct ledger *const ledger = sight->ledger;
+    return weir_durable_lsn(sight->reader) > ledger->entries[ledger->count - 1].lsn;
+}
+
+/* Whatever becomes of the log, also for a reader, which looks again and again. */
+static void a_report_is_constant_until_close(void **state)
+{
+    (void)state;
+    struct rig rig;
+    struct weir_log *reader;
+    struct weir_report own;
+    struct weir_report seen;
+    rig_make(&rig, posix_way);
+    assert_int_equal(rig_open_plain(&rig), 0);
+    weir_log_report(rig.log, &own);
+    assert_int_equal(rig_append(&rig, 1, 3000, NULL), 0);
+    struct weir_options options = rig.options;
+    options.read_only = true;
+    assert_int_equal(weir_open(rig.path, &options, &reader, NULL), 0);
+    weir_log_report(reader, &seen);
+    assert_true(seen.writer_live);
+    assert_int_equal(seen.error.offset, UINT64_MAX);
+    assert_int_equal(seen.error.lsn, UINT64_MAX);
+    for (uint64_t tag = 2; tag < 100; tag++) {
+        assert_int_equal(rig_append(&rig, tag, 3000, NULL), 0);
+    }
+    assert_int_equal(weir_trim(rig.log, rig.ledger.entries[50].lsn), 0);
+    struct sight sight = {&rig.ledger, reader, NULL};
+    assert_true(wait_until(reader_at_the_end, &sight));
+    expect_same_report(&own, rig.log);
+    expect_same_report(&seen, reader);
+
+    /* Without its writer the log is scanned again, and beside the next one it is not. */
+    assert_int_equal(rig_close(&rig), 0);
+    for (int look = 0; look < 3; look++) {
+        weir__sleep_ns(25000000); /* the pause that it makes between two looks */
+        (void)weir_durable_lsn(reader);
+        expect_same_report(&seen, reader);
+    }
+    assert_int_equal(rig_open_plain(&rig), 0);
+    assert_int_equal(rig_append(&rig, 200, 3000, NULL), 0);
+    assert_true(wait_until(reader_at_the_end, &sight));
+    expect_same_report(&seen, reader);
+    assert_int_equal(weir_close(reader, NULL), 0);
+    assert_int_equal(rig_close(&rig), 0);
     rig_destroy(&rig);
 }
 
@@ -547,10 +831,15 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_shutdown_has_a_deadline),
         cmocka_unit_test(a_shutdown_ends_the_wait_of_cursors),
         cmocka_unit_test(close_waits_for_cursors_to_be_closed),
+        cmocka_unit_test(a_new_directory_is_its_owners_alone),
+        cmocka_unit_test(a_report_tells_what_was_scanned),
+        cmocka_unit_test(what_cannot_be_recovered_is_left_as_it_was),
         cmocka_unit_test(a_second_writer_is_refused),
         cmocka_unit_test(a_forked_child_keeps_no_lock_of_a_closed_log),
         cmocka_unit_test(a_forked_child_is_refused_everything),
         cmocka_unit_test(a_read_only_log_reads_beside_its_writer),
+        cmocka_unit_test(a_read_only_log_is_in_nobodys_way),
+        cmocka_unit_test(a_report_is_constant_until_close),
         cmocka_unit_test(reopening_with_other_sizes_reads_everything),
         cmocka_unit_test(lsns_may_begin_anywhere),
         cmocka_unit_test(opening_and_closing_is_idempotent),
