@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -632,6 +633,129 @@ static void sync_covers_everything_before_it(void **state)
     rig_destroy(&rig);
 }
 
+/* Appends that take turns: each begins when the one before, on another thread, has returned. */
+struct turns {
+    struct weir_log *log;
+    weir_lsn *lsns;
+    uint32_t count;
+    WEIR__ATOMIC(uint32_t) next;
+};
+
+#define TURN_THREADS 3u
+
+static void append_in_turn(struct worker *worker)
+{
+    struct turns *const turns = worker->ctx;
+    for (;;) {
+        const uint32_t turn = weir__load(&turns->next, acquire);
+        if (turn >= turns->count) {
+            return;
+        }
+        if (turn % TURN_THREADS != worker->index) {
+            (void)sched_yield();
+            continue;
+        }
+        const size_t bytes = random_below(&worker->random, 20000); /* some beyond a slot */
+        const int code = weir_append(turns->log, zeros, bytes, turn, &turns->lsns[turn]);
+        if (code != 0) {
+            worker_fail(worker, "append: %s", weir_error_name(code));
+            weir__store(&turns->next, turns->count, release);
+            return;
+        }
+        weir__store(&turns->next, turn + 1, release);
+    }
+}
+
+/* And a sync covers what others appended, once it was seen to have returned. */
+static void an_append_after_another_has_the_higher_lsn(void **state)
+{
+    (void)state;
+    static weir_lsn lsns[1000];
+    struct rig rig;
+    open_rig(&rig, WEIR_IO_AUTO);
+    struct turns turns = {rig.log, lsns, test_rounds(1000), 0};
+    turns.count = turns.count < 1000 ? turns.count : 1000;
+    workers_run(TURN_THREADS, append_in_turn, &turns, test_seed());
+    assert_int_equal(weir_sync(rig.log, WEIR_FOREVER), 0);
+    assert_true(weir_durable_lsn(rig.log) > lsns[turns.count - 1]);
+    for (uint32_t i = 1; i < turns.count; i++) {
+        assert_true(lsns[i] > lsns[i - 1]);
+    }
+    struct weir_cursor *cursor;
+    struct weir_entry entry;
+    assert_int_equal(weir_cursor_open(rig.log, WEIR_LSN_OLDEST, WEIR_DURABLE, 0, &cursor), 0);
+    for (uint32_t i = 0; i < turns.count; i++) {
+        assert_int_equal(weir_cursor_next(cursor, WEIR_TRY, &entry), 0);
+        assert_int_equal(entry.lsn, lsns[i]);
+        assert_int_equal(entry.tag, i);
+    }
+    weir_cursor_close(cursor);
+    assert_int_equal(rig_close(&rig), 0);
+    rig_destroy(&rig);
+}
+
+/* A durable write whose bytes got there and whose flush failed: with dsync and posix nothing says
+ * that the kernel has it, so it is not written. Nor is the append's LSN kept from who waited. */
+static void with_durable_writes_written_comes_with_durable(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < rig_way_count; i++) {
+        struct rig rig;
+        weir_lsn lsn = 1;
+        if ((rig_ways[i].io != WEIR_IO_DSYNC && rig_ways[i].io != WEIR_IO_POSIX) ||
+            !rig_way_usable(&rig_ways[i])) {
+            continue;
+        }
+        rig_make(&rig, &rig_ways[i]);
+        assert_int_equal(rig_open(&rig), 0);
+        assert_int_equal(weir_append_wait(rig.log, "x", 1, 0, WEIR_WRITTEN, NULL), 0);
+        assert_int_equal(weir_sync(rig.log, WEIR_FOREVER), 0);
+        const weir_lsn durable = weir_durable_lsn(rig.log);
+        assert_int_equal(weir_written_lsn(rig.log), durable);
+        (void)fault_io_arm(&rig.fault,
+                           &(struct fault_rule){.kind = FAULT_WRITE,
+                                                .name = ".weir",
+                                                .error = -EIO,
+                                                .afterwards = true});
+        assert_int_equal(weir_append_wait(rig.log, "x", 1, 0, WEIR_WRITTEN, &lsn), WEIR_EFAILED);
+        assert_int_equal(lsn, durable + HEADER);
+        assert_int_equal(weir_written_lsn(rig.log), durable);
+        assert_int_equal(weir_durable_lsn(rig.log), durable);
+        fault_io_heal(&rig.fault);
+        assert_int_equal(rig_close(&rig), WEIR_EFAILED);
+        rig_destroy(&rig);
+    }
+}
+
+/* While the device hangs: an append is a matter of memory, a try is no wait. */
+static void an_append_does_not_wait_for_the_device(void **state)
+{
+    (void)state;
+    struct rig rig;
+    weir_lsn lsn;
+    rig_make(&rig, &rig_ways[8]);
+    assert_int_equal(rig_open(&rig), 0);
+    static const enum fault_kind kinds[] = {FAULT_OPEN,
+                                            FAULT_READ,
+                                            FAULT_WRITE,
+                                            FAULT_SYNC,
+                                            FAULT_RENAME};
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        (void)fault_io_arm(&rig.fault, &(struct fault_rule){.kind = kinds[i], .hold = true});
+    }
+    assert_int_equal(weir_append(rig.log, "x", 1, 0, &lsn), 0);
+    assert_true(fault_io_wait_held(&rig.fault, 1));
+    assert_int_equal(weir_append_wait(rig.log, "x", 1, 0, WEIR_APPENDED, &lsn), 0);
+    assert_int_equal(weir_append(rig.log, zeros, 40000, 0, &lsn), 0);
+    assert_int_equal(weir_sync(rig.log, WEIR_TRY), -ETIMEDOUT);
+    assert_int_equal(weir_sync(rig.log, SOON_NS), -ETIMEDOUT);
+    assert_int_equal(weir_wait(rig.log, lsn, WEIR_DURABLE, WEIR_TRY), -EAGAIN);
+    fault_io_release(&rig.fault);
+    assert_int_equal(weir_wait(rig.log, lsn, WEIR_DURABLE, WEIR_FOREVER), 0);
+    assert_int_equal(rig_close(&rig), 0);
+    rig_destroy(&rig);
+}
+
 int main(int argc, char **argv)
 {
     test_begin(argc, argv);
@@ -651,6 +775,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(waiters_for_the_future_are_woken_when_it_comes),
         cmocka_unit_test(cursors_follow_the_tail),
         cmocka_unit_test(sync_covers_everything_before_it),
+        cmocka_unit_test(an_append_after_another_has_the_higher_lsn),
+        cmocka_unit_test(with_durable_writes_written_comes_with_durable),
+        cmocka_unit_test(an_append_does_not_wait_for_the_device),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Options: every refusal names the option and leaves nothing behind, defaults are what the header
  * says. And the words for codes. */
+#include "api/log.h"
 #include "support/rig.h"
 #include "support/threads.h"
 
@@ -17,6 +18,7 @@
 
 #define KIB UINT64_C(1024)
 #define MIB (KIB * KIB)
+#define GIB (MIB * KIB)
 
 static void *no_memory(void *ctx, size_t bytes, size_t align)
 {
@@ -230,6 +232,195 @@ static void the_report_names_the_log_and_its_epoch(void **state)
     rig_destroy(&rig);
 }
 
+/* ---- what is taken --------------------------------------------------------------------------- */
+
+#define TAKEN(...)                                                                                 \
+    {                                                                                              \
+        .struct_bytes = sizeof(struct weir_options), __VA_ARGS__                                   \
+    }
+
+/* The first and the last value of every range. */
+static const struct weir_options taken[] = {
+    TAKEN(.io = WEIR_IO_POSIX),
+    TAKEN(.slot_bytes = 4096),
+    TAKEN(.slot_bytes = 16 * MIB),
+    TAKEN(.slots = 2),
+    TAKEN(.slots = 512),
+    TAKEN(.oversize_buffers = 1),
+    TAKEN(.oversize_buffers = 64),
+    TAKEN(.max_inflight = 1),
+    TAKEN(.max_inflight = 256),
+    TAKEN(.spare_segments = 1),
+    TAKEN(.spare_segments = 16),
+    TAKEN(.recycle_segments = 1),
+    TAKEN(.recycle_segments = UINT32_MAX),
+    TAKEN(.lock_timeout_ns = 1),
+    TAKEN(.stall_warn_ns = UINT64_MAX, .stall_limit_ns = UINT64_MAX),
+    TAKEN(.record_bytes_max = 1),
+    TAKEN(.first_lsn = 4096),
+    TAKEN(.block_bytes = 8192, .slot_bytes = 8192),
+};
+
+static void every_bound_is_inside(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof taken / sizeof taken[0]; i++) {
+        struct weir_options settled;
+        struct weir__fault fault = WEIR__FAULT_NONE;
+        print_message("%zu\n", i);
+        assert_int_equal(weir__options_check(&taken[i], &settled, &fault), 0);
+        assert_int_not_equal(weir_memory_bound(&taken[i]), 0);
+        assert_int_not_equal(weir_cursor_memory_bound(&taken[i]), 0);
+    }
+}
+
+/* Those that an open log does not describe. */
+static void defaults_behind_the_scenes(void **state)
+{
+    (void)state;
+    const struct weir_options none = WEIR_OPTIONS_INIT;
+    const struct weir_options *const asked[2] = {NULL, &none};
+    for (size_t i = 0; i < 2; i++) {
+        struct weir_options settled;
+        struct weir__fault fault = WEIR__FAULT_NONE;
+        assert_int_equal(weir__options_check(asked[i], &settled, &fault), 0);
+        assert_int_equal(settled.oversize_buffers, 1);
+        assert_int_equal(settled.spare_segments, 1);
+        assert_int_equal(settled.recycle_segments, 16);
+        assert_int_equal(settled.lock_timeout_ns, UINT64_C(2000000000));
+        assert_int_equal(settled.stall_warn_ns, UINT64_C(1000000000));
+        assert_int_equal(settled.stall_limit_ns, 0);
+        assert_int_equal(settled.first_lsn, 0);
+        assert_false(settled.read_only || settled.must_exist || settled.buffered);
+    }
+    struct weir_options settled;
+    const struct weir_options impatient = TAKEN(.lock_timeout_ns = UINT64_MAX);
+    assert_int_equal(weir__options_check(&impatient, &settled, NULL), 0);
+    assert_int_equal(settled.lock_timeout_ns, 0);
+}
+
+/* By the formula of the header: each I/O buffer rounded up to 2 MiB, or to 4 KiB below that. */
+static void the_memory_bound_follows_its_formula(void **state)
+{
+    (void)state;
+    const struct weir_options none = WEIR_OPTIONS_INIT;
+    const uint64_t plain = weir_memory_bound(NULL);
+    assert_int_equal(weir_memory_bound(&none), plain);
+    assert_int_equal(weir_cursor_memory_bound(&none), weir_cursor_memory_bound(NULL));
+    assert_true(plain >= 8 * MIB + 16 * MIB); /* slots, and one buffer for the largest record */
+
+    const struct weir_options slots = TAKEN(.slots = 64, .slot_bytes = 2 * MIB);
+    const uint64_t slots_more = weir_memory_bound(&slots) - plain;
+    assert_true(slots_more >= 120 * MIB && slots_more < 121 * MIB);
+    const struct weir_options oversize = TAKEN(.oversize_buffers = 5);
+    const uint64_t oversize_more = weir_memory_bound(&oversize) - plain;
+    assert_true(oversize_more >= 4 * 16 * MIB && oversize_more < 4 * 19 * MIB);
+    const struct weir_options records = TAKEN(.record_bytes_max = 48 * MIB, .segment_bytes = GIB);
+    const uint64_t records_more = weir_memory_bound(&records) - plain;
+    assert_true(records_more >= 32 * MIB && records_more < 35 * MIB);
+    assert_true(weir_cursor_memory_bound(&records) >= weir_cursor_memory_bound(NULL) + 32 * MIB);
+}
+
+/* An open log tells what it was asked for, where that is nothing like the defaults. */
+static void a_log_describes_what_it_was_asked_for(void **state)
+{
+    (void)state;
+    struct rig rig;
+    struct weir_log_info info;
+    struct weir_log_info buffered;
+    struct event_seen event;
+    rig_make(&rig, &rig_ways[8]);
+    rig.options.block_bytes = 8192;
+    rig.options.slot_bytes = 24576;
+    rig.options.slots = 5;
+    rig.options.max_inflight = 3;
+    rig.options.record_bytes_max = 12345;
+    rig.options.segment_bytes = 3 * RIG_SEGMENT;
+    assert_int_equal(rig_open_plain(&rig), 0);
+    weir_log_describe(rig.log, &info);
+    assert_int_equal(info.io_asked, WEIR_IO_POSIX);
+    assert_int_equal(info.io_used, WEIR_IO_POSIX);
+    assert_int_equal(info.block_bytes, 8192);
+    assert_int_equal(info.slot_bytes, 24576);
+    assert_int_equal(info.slots, 5);
+    assert_int_equal(info.max_inflight, 3);
+    assert_int_equal(info.record_bytes_max, 12345);
+    assert_int_equal(info.segment_bytes, 3 * RIG_SEGMENT);
+    assert_int_equal(info.epoch, 1);
+    assert_false(info.huge_pages); /* all of it is smaller than one */
+    assert_true(info.fua >= -1 && info.fua <= 1);
+    /* Refused or in use, and told when refused. */
+    assert_int_equal(info.direct, !events_last(&rig.events, WEIR_EVENT_FALLBACK, &event));
+    assert_int_equal(rig_close(&rig), 0);
+
+    rig.events.count = 0;
+    rig.options.buffered = true;
+    assert_int_equal(rig_open_plain(&rig), 0);
+    weir_log_describe(rig.log, &buffered);
+    assert_false(buffered.direct);
+    assert_int_equal(events_count(&rig.events, WEIR_EVENT_FALLBACK), 0); /* as it was asked */
+    assert_int_equal(buffered.log_id, info.log_id);
+    assert_int_equal(buffered.epoch, 2);
+    assert_int_equal(rig_append(&rig, 1, 5000, NULL), 0);
+    assert_int_equal(rig_close(&rig), 0);
+    rig_destroy(&rig);
+}
+
+/* Where the ring is to be had, it is described as it is. */
+static void a_log_on_the_ring_describes_it(void **state)
+{
+    (void)state;
+    for (unsigned way = 0; way < rig_way_count; way++) {
+        struct rig rig;
+        struct weir_log_info info;
+        if (rig_ways[way].queue != FAULT_QUEUE_RING || !rig_way_usable(&rig_ways[way])) {
+            continue;
+        }
+        rig_make(&rig, &rig_ways[way]);
+        assert_int_equal(rig_open_plain(&rig), 0);
+        weir_log_describe(rig.log, &info);
+        assert_int_equal(info.io_asked, rig_ways[way].io);
+        assert_int_equal(info.io_used, rig_ways[way].io);
+        assert_true(info.io_uring);
+        assert_int_equal(info.lock_in_ring, rig.log->flusher.queue_info.lock_registered);
+        assert_int_equal(info.buffers_registered, rig.log->flusher.queue_info.buffers_registered);
+        assert_int_equal(rig_close(&rig), 0);
+        rig_destroy(&rig);
+    }
+}
+
+struct prepared {
+    struct rig *rig;
+    size_t files;
+};
+
+static bool so_many_files(void *ctx)
+{
+    const struct prepared *const prepared = ctx;
+    return temp_dir_count(prepared->rig->path, ".weir") >= prepared->files;
+}
+
+static void as_many_segments_as_asked_are_prepared_ahead(void **state)
+{
+    (void)state;
+    for (uint32_t spare = 0; spare <= 4; spare += 2) {
+        struct rig rig;
+        rig_make(&rig, &rig_ways[8]);
+        rig.options.spare_segments = spare;
+        assert_int_equal(rig_open_plain(&rig), 0);
+        struct prepared prepared = {&rig, 1 + (spare > 0 ? spare : 1)};
+        assert_true(wait_until(so_many_files, &prepared));
+        for (uint64_t tag = 0; tag < 45; tag++) {
+            assert_int_equal(rig_append(&rig, tag, 6000, NULL), 0); /* into the second segment */
+        }
+        prepared.files++;
+        assert_true(wait_until(so_many_files, &prepared));
+        assert_int_equal(rig_close(&rig), 0);
+        assert_int_equal(temp_dir_count(rig.path, ".weir"), prepared.files); /* and none more */
+        rig_destroy(&rig);
+    }
+}
+
 static void wrong_calls_are_refused(void **state)
 {
     (void)state;
@@ -303,6 +494,12 @@ int main(int argc, char **argv)
         cmocka_unit_test(structs_of_other_versions_are_read_as_far_as_they_go),
         cmocka_unit_test(defaults_are_what_the_header_says),
         cmocka_unit_test(the_report_names_the_log_and_its_epoch),
+        cmocka_unit_test(every_bound_is_inside),
+        cmocka_unit_test(defaults_behind_the_scenes),
+        cmocka_unit_test(the_memory_bound_follows_its_formula),
+        cmocka_unit_test(a_log_describes_what_it_was_asked_for),
+        cmocka_unit_test(a_log_on_the_ring_describes_it),
+        cmocka_unit_test(as_many_segments_as_asked_are_prepared_ahead),
         cmocka_unit_test(wrong_calls_are_refused),
         cmocka_unit_test(every_code_has_a_name_and_a_sentence),
     };
