@@ -22,6 +22,8 @@
 #define DEVICE_ERRNO_MAX 4095
 /* What a polling thread of the kernel waits for where nothing was said. */
 #define DEVICE_POLL_IDLE_MS 1000u
+/* The probe's longest sentence is shorter; with a few words in front it fits a reason. */
+#define DEVICE_WHY_BYTES 320u
 
 /* ---- words ----------------------------------------------------------------------------------- */
 
@@ -102,8 +104,8 @@ static int queue_choose(struct weir__io_device *device,
 {
     struct weir__io *const ring = seam != NULL ? seam : weir__io_system();
     struct weir__io *const pool = seam != NULL ? seam : weir__io_system_pool();
-    char why[sizeof device->effective.reason];
-    char refused[sizeof device->effective.reason];
+    char why[DEVICE_WHY_BYTES];
+    char refused[DEVICE_WHY_BYTES + 32];
 
     if (config->backend == WEIR_IO_BACKEND_POSIX) {
         const int code = queue_try(device, pool, queue_config, info);
@@ -122,8 +124,7 @@ static int queue_choose(struct weir__io_device *device,
     if (code != 0) {
         return device_fail(code, error_out, "io_uring and the pool", weir__code_text(code));
     }
-    /* Cut where both together would be longer than the reason. */
-    (void)snprintf(refused, sizeof refused, "no io_uring: %.*s", (int)sizeof why - 32, why);
+    (void)snprintf(refused, sizeof refused, "no io_uring: %s", why);
     weir__io_device_refused(device, refused);
     return 0;
 }

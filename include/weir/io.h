@@ -147,7 +147,8 @@ WEIR_API int weir_io_queue_open(const struct weir_io_config *config,
 /* Hands requests over, in one submission. They run side by side; only what was submitted after
  * another's end is ordered behind it. Short results are gone on with.
  * Return       how many were taken, from the first on: fewer than count where max_inflight is
- *              reached | an errno if none was taken
+ *              reached (ends not collected yet count) or one is not valid | if none was taken:
+ *              -EAGAIN no room, collect ends first | -EINVAL the first is not valid | an errno
  * Progress     with the pool and a single request: none, it runs in the next call for ends */
 WEIR_API int weir_io_queue_submit(struct weir_io_queue *queue,
                                   const struct weir_io_request *requests,
