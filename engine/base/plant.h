@@ -24,6 +24,8 @@ enum weir__plant {
     WEIR__PLANT_read_length_32,  /* a length is cut to 32 bits */
     /* A segment reader. */
     WEIR__PLANT_crc_not_checked, /* checksums are written and never read */
+    /* The ring. */
+    WEIR__PLANT_cqe_bound, /* more operations in flight than completions find room for */
 };
 #define WEIR__PLANTED(name) (WEIR_PLANT == WEIR__PLANT_##name)
 #else

@@ -7,6 +7,7 @@
  * so any thread may call anything. */
 #include "base/num.h"
 #include "port/io.h"
+#include "port/pool.h"
 #include "port/uring.h"
 
 #include <errno.h>
@@ -647,34 +648,41 @@ static void posix_unmap(struct weir__io *io, void *page, size_t bytes)
     (void)munmap(page, bytes);
 }
 
+/* What both tables have in common: everything but the queue. */
+#define POSIX_CALLS                                                                                \
+    .open_dir = posix_open_dir, .sync_dir = posix_sync_dir, .list_dir = posix_list_dir,            \
+    .facts = posix_facts, .open = posix_open, .close = posix_close, .info = posix_info,            \
+    .rename = posix_rename, .unlink = posix_unlink, .truncate = posix_truncate,                    \
+    .read = posix_read, .write = posix_write, .sync = posix_sync, .lock = posix_lock,              \
+    .unlock = posix_unlock, .lock_held = posix_lock_held, .map = posix_map, .unmap = posix_unmap
+
 struct weir__io *weir__io_system(void)
 {
     static const struct weir__io_ops ops = {
-        .open_dir = posix_open_dir,
-        .sync_dir = posix_sync_dir,
-        .list_dir = posix_list_dir,
-        .facts = posix_facts,
-        .open = posix_open,
-        .close = posix_close,
-        .info = posix_info,
-        .rename = posix_rename,
-        .unlink = posix_unlink,
-        .truncate = posix_truncate,
-        .read = posix_read,
-        .write = posix_write,
-        .sync = posix_sync,
-        .lock = posix_lock,
-        .unlock = posix_unlock,
-        .lock_held = posix_lock_held,
+        POSIX_CALLS,
         .queue_open = weir__uring_open,
         .queue_close = weir__uring_close,
         .queue_push = weir__uring_push,
         .queue_reap = weir__uring_reap,
         .queue_wake = weir__uring_wake,
-        .map = posix_map,
-        .unmap = posix_unmap,
+        .queue_faults = weir__uring_faults,
     };
     /* Never written; not const because the seam hands out what other implementations do write. */
+    static struct weir__io io = {.ops = &ops, .ctx = NULL};
+    return &io;
+}
+
+struct weir__io *weir__io_system_pool(void)
+{
+    static const struct weir__io_ops ops = {
+        POSIX_CALLS,
+        .queue_open = weir__pool_open,
+        .queue_close = weir__pool_close,
+        .queue_push = weir__pool_push,
+        .queue_reap = weir__pool_reap,
+        .queue_wake = weir__pool_wake,
+        .queue_faults = weir__pool_faults,
+    };
     static struct weir__io io = {.ops = &ops, .ctx = NULL};
     return &io;
 }

@@ -2,9 +2,19 @@
  * The queue of the I/O seam over io_uring.
  *
  * A push takes a ticket per op (it holds the caller's data while the op is with the kernel),
- * reserves and prepares all entries, and hands them over in one io_uring_submit. A reap takes
- * completions, gives each one's ticket back and, if there was nothing, sleeps in the kernel. A
- * standing read of an eventfd makes queue_wake one more completion.
+ * reserves and prepares all entries, and hands them over in one io_uring_submit; one that is longer
+ * than the ring goes out in pieces, at the borders of its runs. A reap takes completions, gives
+ * each one's ticket back and, while there are fewer than asked for, sleeps in the kernel: one
+ * io_uring_enter for all of them. It does not look for work of the kernel's that is due before it
+ * sleeps, since that would be a call of its own.
+ *
+ * queue_wake is a completion: a standing read of an eventfd, handed over with the sleep. The kernel
+ * ends a sleep for n completions when n are there and not before, so one would not do for n > 1.
+ * Once a caller has slept for several, no-ops are linked behind that read, as many as make any
+ * sleep end.
+ *
+ * Ops in flight are bounded by the completion ring, with the wake's own, so that it never
+ * overflows.
  *
  * What can go wrong, and the answer:
  * - EINTR from a submit means that nothing was taken: again. EAGAIN and EBUSY: let completions in,
@@ -16,11 +26,18 @@
  * - A short write is a positive result and cancels the rest of its run: events are passed on as
  * they are.
  *
- * One thread owns a queue, the one that opened it; only queue_wake may be called by others. */
+ * With kernel_poll a thread of the kernel takes the entries as soon as they are shown to it, so a
+ * push stands once it was shown, and what refuses it comes back in events.
+ *
+ * One thread owns a queue, the one that opened it, or (`wanders`) several, one at a time; only
+ * queue_wake and queue_faults may be called by others meanwhile. */
 #include "port/uring.h"
 
+#include "base/atomic.h"
 #include "base/check.h"
+#include "base/compiler.h"
 #include "base/num.h"
+#include "base/plant.h"
 #include "port/clock.h"
 #include "port/tsan.h"
 
@@ -28,6 +45,7 @@
 #include <fcntl.h>
 #include <liburing.h>
 #include <limits.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -40,9 +58,12 @@
 /* A full kernel is asked again after 100 us, for one second at most. */
 #define URING_RETRIES 10000u
 #define URING_RETRY_NS UINT64_C(100000)
+/* So long a push waits for the kernel's thread to take what is in the ring. */
+#define URING_ROOM_NS INT64_C(10000000000)
 /* user_data of entries that belong to no ticket. */
 #define URING_TAG_WAKE (UINT64_C(1) << 62)
 #define URING_TAG_NOTHING (UINT64_C(1) << 61)
+#define URING_TAG_CROWD (UINT64_C(1) << 60)
 /* Workers of the kernel per ring thread: syncs run in them, and a few at a time are all that a disk
  * takes. */
 #define URING_WORKERS_BOUNDED 8u
@@ -68,13 +89,23 @@ struct weir__queue {
     unsigned entries;
     unsigned in_flight; /* tickets not free */
     int wake_file;
-    bool wake_armed; /* the read of wake_file is with the kernel, or prepared */
-    bool closing;    /* it is not to be armed again */
+    bool wake_armed;     /* the read of wake_file is with the kernel, or prepared */
+    bool wake_own;       /* it was ended by ourselves, to be armed anew with a crowd */
+    bool crowded;        /* somebody has slept for several: it is armed with a crowd */
+    unsigned crowd;      /* no-ops behind the read when it was armed last */
+    unsigned crowd_due;  /* of these, not yet come back */
+    unsigned crowd_full; /* as many as there is room for */
+    bool closing;        /* it is not to be armed again */
+    bool kernel_poll;
     bool lock_registered;
     bool buffers_registered;
+    bool overflowing; /* the kernel's flag, as last seen */
     uint32_t free_head;
     uint32_t canceled_head; /* finished without the kernel, not yet reaped */
     uint64_t wake_value;    /* where the standing read puts the eventfd's count */
+    /* Times that the overflow flag was seen to rise. Relaxed: a figure, nothing is published by it.
+     * Written by the owner, read by any thread. */
+    WEIR__ATOMIC(uint64_t) overflows;
     unsigned buffer_count;
     struct iovec *buffers; /* as registered */
     struct uring_ticket *tickets;
@@ -97,19 +128,35 @@ static const unsigned uring_setups[] = {
     IORING_SETUP_R_DISABLED | IORING_SETUP_SUBMIT_ALL,
     IORING_SETUP_R_DISABLED,
 };
+/* A ring that wanders begins here. What completes is worked off by the thread that submitted it,
+ * and that one may be busy elsewhere when another waits: it has to be interrupted. */
+#define URING_SETUP_WANDERS 3u
+/* With the kernel's thread nobody issues but that one; the rest would be refused. */
+static const unsigned uring_setups_poll[] = {
+    IORING_SETUP_R_DISABLED | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_SQPOLL,
+    IORING_SETUP_R_DISABLED | IORING_SETUP_SQPOLL,
+};
 
-static int uring_init(struct io_uring *ring, unsigned entries)
+static int uring_try(struct io_uring *ring,
+                     unsigned ring_entries,
+                     unsigned idle_ms,
+                     const unsigned *setups,
+                     size_t setup_count)
 {
     int error = -EINVAL;
-    for (size_t i = 0; i < sizeof uring_setups / sizeof uring_setups[0] && error == -EINVAL; i++) {
+    for (size_t i = 0; i < setup_count && error == -EINVAL; i++) {
         struct io_uring_params params;
         memset(&params, 0, sizeof params);
-        params.flags = uring_setups[i];
-        error = io_uring_queue_init_params(entries, ring, &params);
+        params.flags = setups[i];
+        params.sq_thread_idle = (setups[i] & IORING_SETUP_SQPOLL) != 0 ? idle_ms : 0;
+        error = io_uring_queue_init_params(ring_entries, ring, &params);
     }
-    if (error != 0) {
-        return error;
-    }
+    return error;
+}
+
+/* What every ring of ours must have, and where its descriptor must be. Ends the ring if not. */
+static int uring_settle(struct io_uring *ring)
+{
     if ((ring->features & URING_FEATURES) != URING_FEATURES) {
         io_uring_queue_exit(ring);
         return -EOPNOTSUPP;
@@ -117,7 +164,7 @@ static int uring_init(struct io_uring *ring, unsigned entries)
     if (ring->ring_fd < URING_FILE_MIN) {
         const int raised = fcntl(ring->ring_fd, F_DUPFD_CLOEXEC, URING_FILE_MIN);
         if (raised < 0) {
-            error = -errno;
+            const int error = -errno;
             io_uring_queue_exit(ring);
             return error;
         }
@@ -126,6 +173,27 @@ static int uring_init(struct io_uring *ring, unsigned entries)
         ring->enter_ring_fd = raised;
     }
     return 0;
+}
+
+static int uring_init(struct io_uring *ring, unsigned ring_entries, bool wanders)
+{
+    const unsigned first = wanders ? URING_SETUP_WANDERS : 0;
+    const int error = uring_try(ring,
+                                ring_entries,
+                                0,
+                                uring_setups + first,
+                                WEIR__ARRAY_COUNT(uring_setups) - first);
+    return error != 0 ? error : uring_settle(ring);
+}
+
+static int uring_init_poll(struct io_uring *ring, unsigned ring_entries, unsigned idle_ms)
+{
+    const int error = uring_try(ring,
+                                ring_entries,
+                                idle_ms,
+                                uring_setups_poll,
+                                WEIR__ARRAY_COUNT(uring_setups_poll));
+    return error != 0 ? error : uring_settle(ring);
 }
 
 /* The ops that a ring of ours ever carries. */
@@ -212,6 +280,40 @@ static void queue_register(struct weir__queue *queue,
     }
 }
 
+/* The ring itself, with the kernel's thread if that is asked for and granted. */
+static int queue_set_up(struct weir__queue *queue,
+                        const struct weir__queue_config *config,
+                        struct weir__queue_info *info)
+{
+    const unsigned ring_entries = config->ring_entries > 0 ? config->ring_entries : config->entries;
+    if (config->kernel_poll) {
+        const int error = uring_init_poll(&queue->ring, ring_entries, config->kernel_poll_idle_ms);
+        queue->kernel_poll = error == 0;
+        if (error == 0) {
+            return 0;
+        }
+        queue_note(info, "no kernel poll", error);
+    }
+    return uring_init(&queue->ring, ring_entries, config->wanders);
+}
+
+/* What the rings have room for, once their sizes are known: the read of the eventfd has its place
+ * in both, and so have the no-ops behind it, as far as it goes. */
+static void queue_bound(struct weir__queue *queue, unsigned entries)
+{
+    const unsigned completions = queue->ring.cq.ring_entries;
+    if (!WEIR__PLANTED(cqe_bound)) {
+        entries = (unsigned)weir__min_u64(entries, completions - 1);
+    }
+    queue->entries = entries;
+    const unsigned spare = completions > entries + 1 ? completions - entries - 1 : 0;
+    const unsigned behind = queue->ring.sq.ring_entries - 1;
+    queue->crowd_full = (unsigned)weir__min_u64(entries - 1, weir__min_u64(spare, behind));
+    for (unsigned i = 0; i < entries; i++) {
+        queue->tickets[i].next = i + 1 < entries ? i + 1 : TICKET_NONE;
+    }
+}
+
 int weir__uring_open(struct weir__io *io,
                      struct weir__mem *mem,
                      const struct weir__queue_config *config,
@@ -221,7 +323,7 @@ int weir__uring_open(struct weir__io *io,
     (void)io;
     memset(info_out, 0, sizeof *info_out);
     if (config->entries == 0 || config->entries > WEIR__QUEUE_ENTRIES_MAX ||
-        config->buffer_count > IOV_MAX) {
+        config->ring_entries > WEIR__QUEUE_RING_MAX || config->buffer_count > IOV_MAX) {
         return -EINVAL;
     }
     /* One block: queue, tickets, buffers. Each part's size is a multiple of the next one's
@@ -234,15 +336,11 @@ int weir__uring_open(struct weir__io *io,
         return -ENOMEM;
     }
     queue->bytes = bytes;
-    queue->entries = config->entries;
     queue->tickets = (struct uring_ticket *)(queue + 1);
     queue->buffers = (struct iovec *)(queue->tickets + config->entries);
     queue->buffer_count = config->buffer_count;
     queue->canceled_head = TICKET_NONE;
     queue->free_head = 0;
-    for (unsigned i = 0; i < config->entries; i++) {
-        queue->tickets[i].next = i + 1 < config->entries ? i + 1 : TICKET_NONE;
-    }
     if (config->buffer_count > 0) {
         memcpy(queue->buffers, config->buffers, buffers_bytes);
     }
@@ -262,12 +360,13 @@ int weir__uring_open(struct weir__io *io,
     }
     queue->wake_file = error;
 
-    error = uring_init(&queue->ring, config->entries);
+    error = queue_set_up(queue, config, info_out);
     if (error != 0) {
         (void)close(queue->wake_file);
         weir__mem_free(mem, queue, bytes);
         return error;
     }
+    queue_bound(queue, config->entries);
     /* Children must not share the ring's pages; a refusal costs a child nothing but address space.
      */
     (void)io_uring_ring_dontfork(&queue->ring);
@@ -280,6 +379,9 @@ int weir__uring_open(struct weir__io *io,
         return error;
     }
     info_out->entries = queue->entries;
+    info_out->ring_entries = queue->ring.sq.ring_entries;
+    info_out->completion_entries = queue->ring.cq.ring_entries;
+    info_out->kernel_poll = queue->kernel_poll;
     info_out->lock_registered = queue->lock_registered;
     info_out->buffers_registered = queue->buffers_registered;
     *queue_out = queue;
@@ -376,7 +478,9 @@ static void entry_prepare(const struct weir__queue *queue,
 }
 
 /* One handing-over of what is prepared. Returns how many entries the kernel took (more than 0 if
- * any were prepared), or what it refused with; a refusal means that none was taken. */
+ * any were prepared, but for those that it threw away), or what it refused with; a refusal means
+ * that none was taken. With kernel_poll all are shown to the thread, and the figure says nothing:
+ * it may have taken them before they were counted. */
 static int queue_submit(struct weir__queue *queue)
 {
     int error = 0;
@@ -385,7 +489,7 @@ static int queue_submit(struct weir__queue *queue)
             return 0;
         }
         const int taken = io_uring_submit(&queue->ring);
-        if (taken > 0) {
+        if (taken > 0 || (taken == 0 && queue->kernel_poll)) {
             return taken;
         }
         if (taken == -EINTR) {
@@ -406,19 +510,58 @@ static int queue_submit(struct weir__queue *queue)
     return error == -EAGAIN ? -EBUSY : error;
 }
 
-/* Prepares the standing read of the eventfd, if it is not there and an entry is free. */
+/* Makes room for so many entries, which are no more than the ring has. Those left from before (the
+ * read of the eventfd, no-ops) are sent if they are in the way. 0, or what refused them. */
+static int queue_make_room(struct weir__queue *queue, unsigned count)
+{
+    uint64_t deadline_ns = 0;
+    while (io_uring_sq_space_left(&queue->ring) < count) {
+        const int taken = queue_submit(queue);
+        if (taken < 0) {
+            return taken;
+        }
+        if (!queue->kernel_poll) {
+            continue;
+        }
+        /* All are shown; the kernel's thread takes them when it comes to it. It may be busy with a
+         * write of ours, so there is patience, but an end to it. */
+        if (deadline_ns == 0) {
+            deadline_ns = weir__deadline(URING_ROOM_NS);
+        } else if (weir__now_ns() >= deadline_ns) {
+            return -EBUSY;
+        }
+        const int error = io_uring_sqring_wait(&queue->ring);
+        if (error < 0 && error != -EINTR && error != -EINVAL) {
+            return error;
+        }
+        (void)sched_yield();
+    }
+    return 0;
+}
+
+/* Prepares the standing read of the eventfd, if it is not there and entries are free. With a crowd,
+ * no-ops are linked behind it; they run when it has ended, whatever way. */
 static void queue_arm_wake(struct weir__queue *queue)
 {
-    if (queue->wake_armed || queue->closing) {
+    const unsigned crowd = queue->crowded ? queue->crowd_full : 0;
+    if (queue->wake_armed || queue->crowd_due > 0 || queue->closing ||
+        io_uring_sq_space_left(&queue->ring) < 1 + crowd) {
         return;
     }
-    struct io_uring_sqe *const entry = io_uring_get_sqe(&queue->ring);
-    if (entry == NULL) {
-        return;
-    }
+    struct io_uring_sqe *entry = io_uring_get_sqe(&queue->ring);
+    weir__check(entry != NULL);
     io_uring_prep_read(entry, queue->wake_file, &queue->wake_value, sizeof queue->wake_value, 0);
     io_uring_sqe_set_data64(entry, URING_TAG_WAKE);
+    for (unsigned i = 0; i < crowd; i++) {
+        io_uring_sqe_set_flags(entry, IOSQE_IO_LINK);
+        entry = io_uring_get_sqe(&queue->ring);
+        weir__check(entry != NULL);
+        io_uring_prep_nop(entry);
+        io_uring_sqe_set_data64(entry, URING_TAG_CROWD);
+    }
     queue->wake_armed = true;
+    queue->crowd = crowd;
+    queue->crowd_due = crowd;
 }
 
 /* Takes a ticket and prepares an entry for each op; the tickets are strung together in the order of
@@ -503,6 +646,81 @@ static void push_advance(struct weir__queue *queue, struct push_state *push, uns
     push_cancel(queue, push, end);
 }
 
+/* Hands over ops that fit into the ring, cut at borders of runs. An error means that none of them
+ * has gone out. */
+static int push_piece(struct weir__queue *queue, const struct weir__op *ops, unsigned count)
+{
+    const int error = queue_make_room(queue, count);
+    if (error != 0) {
+        return error;
+    }
+    unsigned ahead = io_uring_sq_ready(&queue->ring);
+    struct push_state push = {.ops = ops, .count = count};
+    push.ticket = push_prepare(queue, ops, count);
+    if (queue->kernel_poll) {
+        /* Shown is taken, by a thread that may have been faster than its waking. One that is gone
+         * for good is met by the next reap. */
+        (void)queue_submit(queue);
+        return 0;
+    }
+
+    while (push.taken < count) {
+        const int taken = queue_submit(queue);
+        if (taken < 0 && push.taken == 0) {
+            push_undo(queue, push.ticket, count);
+            return taken;
+        }
+        if (taken <= 0) {
+            /* Some are on their way, so the push stands; the events tell that the rest did not run.
+             * 0: the kernel threw entries away (queue_faults). They will not come back. */
+            push_cancel(queue, &push, count);
+            return 0;
+        }
+        const unsigned before = (unsigned)weir__min_u64((unsigned)taken, ahead);
+        ahead -= before;
+        push_advance(queue, &push, (unsigned)taken - before);
+    }
+    return 0;
+}
+
+/* How many ops from the first on go out together: whole runs, up to the ring's size. 0: a run alone
+ * is longer. */
+static unsigned
+push_measure(const struct weir__queue *queue, const struct weir__op *ops, unsigned count)
+{
+    const unsigned room = queue->ring.sq.ring_entries;
+    if (count <= room) {
+        return count;
+    }
+    unsigned fit = room;
+    while (fit > 0 && ops[fit - 1].link) {
+        fit--;
+    }
+    return fit;
+}
+
+/* Ops of a push whose first piece has gone out already: their end is told by events. */
+static void push_refuse(struct weir__queue *queue, const struct weir__op *ops, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        const uint32_t index = ticket_take(queue, ops[i].data);
+        struct uring_ticket *const ticket = &queue->tickets[index];
+        ticket->state = TICKET_CANCELED;
+        ticket->next = queue->canceled_head;
+        queue->canceled_head = index;
+    }
+}
+
+/* The kernel's overflow flag stands until there is room again: each rise is one. */
+static void queue_see_overflow(struct weir__queue *queue)
+{
+    const bool overflowing = io_uring_cq_has_overflow(&queue->ring);
+    if (overflowing && !queue->overflowing) {
+        weir__store(&queue->overflows, weir__load(&queue->overflows, relaxed) + 1, relaxed);
+    }
+    queue->overflowing = overflowing;
+}
+
 int weir__uring_push(struct weir__io *io,
                      struct weir__queue *queue,
                      const struct weir__op *ops,
@@ -516,37 +734,27 @@ int weir__uring_push(struct weir__io *io,
     if (count > queue->entries - queue->in_flight) {
         return -EAGAIN;
     }
-    /* Entries left from before (the read of the eventfd, no-ops) are sent first if they are in the
-     * way. */
-    while (io_uring_sq_space_left(&queue->ring) < count) {
-        const int taken = queue_submit(queue);
-        if (taken < 0) {
-            return taken;
+    /* Before anything goes out: a push is taken or refused as a whole. */
+    for (unsigned sent = 0; sent < count;) {
+        const unsigned piece = push_measure(queue, ops + sent, count - sent);
+        if (piece == 0) {
+            return -EINVAL;
         }
+        sent += piece;
     }
-    if (io_uring_sq_space_left(&queue->ring) > count) {
-        queue_arm_wake(queue);
-    }
-    unsigned ahead = io_uring_sq_ready(&queue->ring);
-    struct push_state push = {.ops = ops, .count = count};
-    push.ticket = push_prepare(queue, ops, count);
-
-    while (push.taken < count) {
-        const int taken = queue_submit(queue);
-        if (taken < 0) {
-            if (push.taken == 0) {
-                push_undo(queue, push.ticket, count);
-                return taken;
-            }
-            /* Some are on their way, so the push stands; the events tell that the rest did not run.
-             */
-            push_cancel(queue, &push, count);
-            return 0;
+    for (unsigned sent = 0; sent < count;) {
+        const unsigned piece = push_measure(queue, ops + sent, count - sent);
+        const int error = push_piece(queue, ops + sent, piece);
+        if (error != 0 && sent == 0) {
+            return error;
         }
-        const unsigned before = (unsigned)weir__min_u64((unsigned)taken, ahead);
-        ahead -= before;
-        push_advance(queue, &push, (unsigned)taken - before);
+        if (error != 0) {
+            push_refuse(queue, ops + sent, count - sent);
+            break;
+        }
+        sent += piece;
     }
+    queue_see_overflow(queue);
     return 0;
 }
 
@@ -563,6 +771,29 @@ event_fill(struct weir__queue *queue, uint64_t index, int32_t result, struct wei
     ticket_give_back(queue, (uint32_t)index);
 }
 
+/* The next completion, NULL if there is none. Never enters the kernel. */
+static struct io_uring_cqe *queue_look(struct weir__queue *queue)
+{
+    struct io_uring *const ring = &queue->ring;
+    const unsigned head = *ring->cq.khead;
+    if (io_uring_smp_load_acquire(ring->cq.ktail) == head) {
+        return NULL;
+    }
+    return &ring->cq.cqes[head & ring->cq.ring_mask];
+}
+
+/* The read of the eventfd has ended. A failed one counts as a wake too: the caller looks around
+ * once for nothing, and it is armed anew. */
+static bool wake_came(struct weir__queue *queue, int32_t result)
+{
+    weir__tsan_acquire(queue);
+    queue->wake_armed = false;
+    /* A count of 1 is ours alone; had it been another's, ours comes back with the next read. */
+    const bool own = queue->wake_own && result > 0 && queue->wake_value == 1;
+    queue->wake_own = false;
+    return !own;
+}
+
 /* Takes what is there without sleeping. */
 static unsigned
 queue_collect(struct weir__queue *queue, struct weir__event *events, unsigned max, bool *woken_out)
@@ -575,16 +806,15 @@ queue_collect(struct weir__queue *queue, struct weir__event *events, unsigned ma
         event_fill(queue, index, -ECANCELED, &events[count++]);
     }
     struct io_uring_cqe *completion;
-    while (count < max && io_uring_peek_cqe(&queue->ring, &completion) == 0) {
+    while (count < max && (completion = queue_look(queue)) != NULL) {
         const uint64_t tag = completion->user_data;
         const int32_t result = completion->res;
         io_uring_cqe_seen(&queue->ring, completion);
         if (tag == URING_TAG_WAKE) {
-            /* A failed read counts as a wake too: the caller looks around once for nothing, and it
-             * is armed anew. */
-            weir__tsan_acquire(queue);
-            queue->wake_armed = false;
-            *woken_out = true;
+            *woken_out = wake_came(queue, result) || *woken_out;
+        } else if (tag == URING_TAG_CROWD) {
+            weir__check(queue->crowd_due > 0);
+            queue->crowd_due--;
         } else if (tag != URING_TAG_NOTHING) {
             event_fill(queue, tag, result, &events[count++]);
         }
@@ -592,61 +822,97 @@ queue_collect(struct weir__queue *queue, struct weir__event *events, unsigned ma
     return count;
 }
 
-/* Sleeps until a completion may be there. 0: look; -ETIMEDOUT; or what the kernel refused with. */
-static int queue_sleep(struct weir__queue *queue, uint64_t deadline_ns)
+/* Lets the kernel bring what is due into the ring: work that it defers to our calls, completions
+ * that found no room. False: nothing is due. */
+static bool queue_bring(struct weir__queue *queue)
+{
+    const unsigned due = IORING_SQ_CQ_OVERFLOW | IORING_SQ_TASKRUN;
+    return (IO_URING_READ_ONCE(*queue->ring.sq.kflags) & due) != 0 &&
+           io_uring_get_events(&queue->ring) >= 0;
+}
+
+/* Hands over what is prepared, and sleeps until `want` completions are there. 0: look; -ETIMEDOUT;
+ * or what the kernel refused with. */
+static int queue_sleep(struct weir__queue *queue, unsigned want, uint64_t deadline_ns)
 {
     struct io_uring_cqe *completion;
-    int error;
-    if (deadline_ns == WEIR__NEVER) {
-        error = io_uring_wait_cqe(&queue->ring, &completion);
-    } else {
+    struct __kernel_timespec left;
+    struct __kernel_timespec *limit = NULL;
+    if (deadline_ns != WEIR__NEVER) {
         const uint64_t now_ns = weir__now_ns();
         if (now_ns >= deadline_ns) {
-            return -ETIMEDOUT;
+            const int taken = queue_submit(queue);
+            return taken < 0 ? taken : -ETIMEDOUT;
         }
         const uint64_t left_ns = deadline_ns - now_ns;
-        struct __kernel_timespec left = {
-            .tv_sec = (int64_t)(left_ns / URING_NS_PER_S),
-            .tv_nsec = (long long)(left_ns % URING_NS_PER_S),
-        };
-        error = io_uring_wait_cqe_timeout(&queue->ring, &completion, &left);
+        left.tv_sec = (int64_t)(left_ns / URING_NS_PER_S);
+        left.tv_nsec = (long long)(left_ns % URING_NS_PER_S);
+        limit = &left;
     }
-    if (error == -EAGAIN || error == -EBUSY) {
-        weir__sleep_ns(URING_RETRY_NS);
-        return 0;
-    }
+    const int error =
+        io_uring_submit_and_wait_timeout(&queue->ring, &completion, want, limit, NULL);
     /* The clock decides about the end, not the kernel's word for it. */
-    return error == -EINTR || error == -ETIME ? 0 : error;
+    return error > 0 || error == -EINTR || error == -ETIME ? 0 : error;
+}
+
+/* For how many completions one sleep may ask so that a wake ends it. Arms the wake. */
+static unsigned queue_prepare_sleep(struct weir__queue *queue, unsigned want)
+{
+    if (want > 1 && !queue->crowded && queue->crowd_full > 0) {
+        queue->crowded = true;
+        if (queue->wake_armed) {
+            /* It stands alone, and is made to end so that it can stand with a crowd. */
+            queue->wake_own = true;
+            weir__uring_wake(NULL, queue);
+        }
+    }
+    queue_arm_wake(queue);
+    /* No-ops that are still on their way are of a read that has ended: they come at once. */
+    return queue->wake_armed ? (unsigned)weir__min_u64(want, queue->crowd + 1) : 1;
 }
 
 int weir__uring_reap(struct weir__io *io,
                      struct weir__queue *queue,
                      struct weir__event *events,
                      unsigned max,
-                     bool wait,
+                     unsigned min,
                      uint64_t deadline_ns)
 {
     (void)io;
     weir__check(max > 0);
+    const unsigned most = queue->in_flight > 0 ? queue->in_flight : 1;
+    const unsigned need = (unsigned)weir__min_u64(min, most);
+    unsigned count = 0;
+    unsigned refusals = 0;
+    bool over = min == 0;
     for (;;) {
         bool woken = false;
-        const unsigned count = queue_collect(queue, events, max, &woken);
-        if (count > 0 || woken || !wait) {
+        queue_see_overflow(queue);
+        count += queue_collect(queue, events + count, max - count, &woken);
+        if (count == max || woken || (count >= need && count > 0)) {
             return (int)count;
         }
-        queue_arm_wake(queue);
-        while (io_uring_sq_ready(&queue->ring) > 0) {
-            const int taken = queue_submit(queue);
-            if (taken < 0) {
-                return taken;
+        if (over) {
+            /* One more look at most. */
+            if (count == 0 && queue_bring(queue)) {
+                count = queue_collect(queue, events, max, &woken);
             }
+            return (int)count;
         }
-        const int error = queue_sleep(queue, deadline_ns);
+        const unsigned want = queue_prepare_sleep(queue, need - count);
+        const int error = queue_sleep(queue, want, deadline_ns);
         if (error == -ETIMEDOUT) {
-            /* One more look, since the last one was before the time was up. */
-            wait = false;
+            /* The last look was before the time was up. */
+            over = true;
+        } else if (error == -EAGAIN || error == -EBUSY) {
+            /* As in queue_submit: it passes, or the queue is told to be broken. */
+            if (++refusals == URING_RETRIES) {
+                return count > 0 ? (int)count : -EBUSY;
+            }
+            (void)queue_bring(queue);
+            weir__sleep_ns(URING_RETRY_NS);
         } else if (error != 0) {
-            return error;
+            return count > 0 ? (int)count : error;
         }
     }
 }
@@ -671,9 +937,9 @@ void weir__uring_close(struct weir__io *io, struct weir__mem *mem, struct weir__
         weir__uring_wake(io, queue);
     }
     int result = 0;
-    while (result >= 0 && (queue->in_flight > 0 || queue->wake_armed)) {
+    while (result >= 0 && (queue->in_flight > 0 || queue->wake_armed || queue->crowd_due > 0)) {
         struct weir__event events[16];
-        result = weir__uring_reap(io, queue, events, 16, true, WEIR__NEVER);
+        result = weir__uring_reap(io, queue, events, 16, 1, WEIR__NEVER);
     }
     /* By hand, because the kernel would do it some time after the ring is gone: the lock is free
      * and the buffers are unpinned when this returns. */
@@ -691,6 +957,39 @@ void weir__uring_close(struct weir__io *io, struct weir__mem *mem, struct weir__
         return;
     }
     weir__mem_free(mem, queue, queue->bytes);
+}
+
+/* ---- what it looks like from outside ---- */
+
+void weir__uring_faults(struct weir__io *io,
+                        struct weir__queue *queue,
+                        struct weir__queue_faults *faults_out)
+{
+    (void)io;
+    /* Words of the kernel's, mapped as long as the queue is open. Relaxed: figures. */
+    const struct io_uring *const ring = &queue->ring;
+    faults_out->overflows =
+        weir__load(&queue->overflows, relaxed) + (uint64_t)IO_URING_READ_ONCE(*ring->cq.koverflow);
+    faults_out->dropped = IO_URING_READ_ONCE(*ring->sq.kdropped);
+}
+
+bool weir__uring_poll_idle(const struct weir__queue *queue)
+{
+    return (IO_URING_READ_ONCE(*queue->ring.sq.kflags) & IORING_SQ_NEED_WAKEUP) != 0;
+}
+
+void weir__uring_spoil_entry(struct weir__queue *queue)
+{
+    struct io_uring *const ring = &queue->ring;
+    weir__check(io_uring_sq_ready(ring) == 0 && !queue->kernel_poll);
+    struct io_uring_sqe *const entry = io_uring_get_sqe(ring);
+    weir__check(entry != NULL);
+    entry_neutralize(entry);
+    const unsigned at = *ring->sq.ktail & ring->sq.ring_mask;
+    const unsigned good = ring->sq.array[at];
+    ring->sq.array[at] = ring->sq.ring_entries;
+    (void)io_uring_submit(ring);
+    ring->sq.array[at] = good;
 }
 
 /* ---- the probe ---- */
@@ -773,7 +1072,7 @@ int weir__uring_probe(char *reason, size_t reason_bytes)
         reason[0] = '\0';
     }
     struct io_uring ring;
-    int error = uring_init(&ring, 4);
+    int error = uring_init(&ring, 4, false);
     if (error != 0) {
         probe_explain(error, reason, reason_bytes);
         return error;
@@ -808,7 +1107,7 @@ void weir__uring_opcodes(char *list, size_t list_bytes)
     size_t used = 0;
 
     list[0] = '\0';
-    if (uring_init(&ring, 4) == 0) {
+    if (uring_init(&ring, 4, false) == 0) {
         probe = io_uring_get_probe_ring(&ring);
         io_uring_queue_exit(&ring);
     }

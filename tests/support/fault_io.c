@@ -22,7 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define CHAIN_MAX 8u
+#define CHAIN_MAX 32u
 #define IOV_MAX_HERE 64u
 #define QUEUE_THREADS 8u
 #define JITTER_NS 300000u
@@ -47,6 +47,7 @@ struct fault_file {
 
 /* An operation between begin and end. */
 struct fault_live {
+    struct fault_io *fault;
     struct fault_op op;
     size_t index; /* in list; SIZE_MAX: not written down */
     struct fault_file *file;
@@ -59,9 +60,9 @@ struct fault_live {
     struct fault_rule rule;
 };
 
-static struct weir__io *below(void)
+static struct weir__io *below(const struct fault_io *fault)
 {
-    return weir__io_system();
+    return fault->base;
 }
 
 static struct fault_io *fault_of(struct weir__io *io)
@@ -258,6 +259,7 @@ static void op_begin(struct fault_io *fault,
                      const char *name)
 {
     /* With the mutex held; offset, bytes and dsync of live->op are set. */
+    live->fault = fault;
     live->op.kind = kind;
     live->op.queued = queued;
     live->op.begun = ++fault->sequence;
@@ -385,10 +387,11 @@ static long plain_result(const struct fault_live *live, long result)
 /* ---- names ---- */
 
 /* What is in a file that is opened for the first time is durable. */
-static void image_load(struct fault_file *file, int descriptor)
+static void image_load(const struct fault_io *fault, struct fault_file *file, int descriptor)
 {
     struct weir__file_info info;
-    if (below()->ops->info(below(), descriptor, &info) != 0 || !info.regular || info.bytes == 0) {
+    if (below(fault)->ops->info(below(fault), descriptor, &info) != 0 || !info.regular ||
+        info.bytes == 0) {
         return;
     }
     image_resize(file, info.bytes);
@@ -398,7 +401,7 @@ static void image_load(struct fault_file *file, int descriptor)
         impossible("out of memory");
     }
     for (uint64_t done = 0; done < info.bytes;) {
-        const ssize_t got = below()->ops->read(below(), descriptor, block, chunk, done);
+        const ssize_t got = below(fault)->ops->read(below(fault), descriptor, block, chunk, done);
         if (got <= 0) {
             break;
         }
@@ -415,7 +418,7 @@ static int fault_open(struct weir__io *io, int dir, const char *name, unsigned f
     struct fault_live live = {.op.bytes = flags};
     int error = plain_begin(fault, &live, FAULT_OPEN, -1, name);
     if (error == 0) {
-        error = below()->ops->open(below(), dir, name, flags, file_out);
+        error = below(fault)->ops->open(below(fault), dir, name, flags, file_out);
     }
     if (error == 0) {
         if (*file_out >= FAULT_DESCRIPTORS_MAX) {
@@ -425,7 +428,7 @@ static int fault_open(struct weir__io *io, int dir, const char *name, unsigned f
         struct fault_file *file = file_named(fault, name);
         if (file == NULL) {
             file = file_new(fault, name);
-            image_load(file, *file_out);
+            image_load(fault, file, *file_out);
         }
         fault->by_descriptor[*file_out] = file;
         (void)pthread_mutex_unlock(&fault->mutex);
@@ -441,7 +444,7 @@ static int fault_close(struct weir__io *io, int descriptor)
         fault->by_descriptor[descriptor] = NULL;
     }
     (void)pthread_mutex_unlock(&fault->mutex);
-    return below()->ops->close(below(), descriptor);
+    return below(fault)->ops->close(below(fault), descriptor);
 }
 
 static int fault_rename(struct weir__io *io, int dir, const char *from, const char *to)
@@ -451,7 +454,7 @@ static int fault_rename(struct weir__io *io, int dir, const char *from, const ch
     (void)snprintf(live.op.from, sizeof live.op.from, "%s", from);
     int error = plain_begin(fault, &live, FAULT_RENAME, -1, to);
     if (error == 0) {
-        error = below()->ops->rename(below(), dir, from, to);
+        error = below(fault)->ops->rename(below(fault), dir, from, to);
         if (error == 0) {
             (void)pthread_mutex_lock(&fault->mutex);
             struct fault_file *const there = file_named(fault, to);
@@ -475,7 +478,7 @@ static int fault_unlink(struct weir__io *io, int dir, const char *name)
     struct fault_live live = {0};
     int error = plain_begin(fault, &live, FAULT_UNLINK, -1, name);
     if (error == 0) {
-        error = below()->ops->unlink(below(), dir, name);
+        error = below(fault)->ops->unlink(below(fault), dir, name);
         if (error == 0) {
             (void)pthread_mutex_lock(&fault->mutex);
             struct fault_file *const file = file_named(fault, name);
@@ -495,7 +498,7 @@ static int fault_truncate(struct weir__io *io, int descriptor, uint64_t bytes)
     struct fault_live live = {.op.bytes = bytes};
     int error = plain_begin(fault, &live, FAULT_TRUNCATE, descriptor, NULL);
     if (error == 0) {
-        error = below()->ops->truncate(below(), descriptor, bytes);
+        error = below(fault)->ops->truncate(below(fault), descriptor, bytes);
         if (error == 0 && live.file != NULL) {
             (void)pthread_mutex_lock(&fault->mutex);
             image_resize(live.file, bytes);
@@ -512,7 +515,7 @@ static int fault_sync_dir(struct weir__io *io, int dir)
     struct fault_live live = {0};
     int error = plain_begin(fault, &live, FAULT_SYNC_DIR, -1, "");
     if (error == 0) {
-        error = (int)plain_result(&live, below()->ops->sync_dir(below(), dir));
+        error = (int)plain_result(&live, below(fault)->ops->sync_dir(below(fault), dir));
     }
     return (int)op_end(fault, &live, error);
 }
@@ -526,7 +529,7 @@ fault_read(struct weir__io *io, int descriptor, void *buffer, size_t bytes, uint
     struct fault_live live = {.op = {.offset = offset, .bytes = bytes}};
     ssize_t got = plain_begin(fault, &live, FAULT_READ, descriptor, NULL);
     if (got == 0) {
-        got = below()->ops->read(below(), descriptor, buffer, bytes, offset);
+        got = below(fault)->ops->read(below(fault), descriptor, buffer, bytes, offset);
         if (live.spoilt && live.rule.shortened && got > (ssize_t)live.rule.bytes) {
             got = (ssize_t)live.rule.bytes;
         }
@@ -564,13 +567,15 @@ iov_trim(const struct iovec *iov, unsigned iov_count, size_t bytes, struct iovec
 
 /* A part of a write may not be what O_DIRECT takes; it then goes through another descriptor of the
  * same file. */
-static ssize_t write_below(int descriptor,
+static ssize_t write_below(const struct fault_io *fault,
+                           int descriptor,
                            const struct iovec *iov,
                            unsigned iov_count,
                            uint64_t offset,
                            bool dsync)
 {
-    const ssize_t done = below()->ops->write(below(), descriptor, iov, iov_count, offset, dsync);
+    const ssize_t done =
+        below(fault)->ops->write(below(fault), descriptor, iov, iov_count, offset, dsync);
     if (done != -EINVAL) {
         return done;
     }
@@ -580,7 +585,8 @@ static ssize_t write_below(int descriptor,
     if (other < 0) {
         return -errno;
     }
-    const ssize_t result = below()->ops->write(below(), other, iov, iov_count, offset, true);
+    const ssize_t result =
+        below(fault)->ops->write(below(fault), other, iov, iov_count, offset, true);
     (void)close(other);
     return result;
 }
@@ -602,9 +608,13 @@ static long write_run(const struct fault_live *live,
         iov_count = iov_trim(iov, iov_count, live->rule.bytes, part);
         iov = part;
     }
-    return plain_result(
-        live,
-        write_below(descriptor, iov, iov_count, live->op.offset, live->op.dsync && !live->lie));
+    return plain_result(live,
+                        write_below(live->fault,
+                                    descriptor,
+                                    iov,
+                                    iov_count,
+                                    live->op.offset,
+                                    live->op.dsync && !live->lie));
 }
 
 /* A queued read. A short one is read in full and told short: the length may be none that O_DIRECT
@@ -617,11 +627,12 @@ read_run(const struct fault_live *live, int descriptor, const struct iovec *iov,
     }
     long done = 0;
     for (unsigned i = 0; i < iov_count; i++) {
-        const ssize_t got = below()->ops->read(below(),
-                                               descriptor,
-                                               iov[i].iov_base,
-                                               iov[i].iov_len,
-                                               live->op.offset + (uint64_t)done);
+        const ssize_t got = below(live->fault)
+                                ->ops->read(below(live->fault),
+                                            descriptor,
+                                            iov[i].iov_base,
+                                            iov[i].iov_len,
+                                            live->op.offset + (uint64_t)done);
         if (got < 0) {
             return done > 0 ? done : got;
         }
@@ -641,7 +652,9 @@ static long sync_run(const struct fault_live *live, int descriptor)
     if (live->spoilt && live->rule.error != 0 && !live->rule.afterwards) {
         return live->rule.error;
     }
-    return plain_result(live, live->lie ? 0 : below()->ops->sync(below(), descriptor));
+    return plain_result(live,
+                        live->lie ? 0
+                                  : below(live->fault)->ops->sync(below(live->fault), descriptor));
 }
 
 static ssize_t fault_write(struct weir__io *io,
@@ -695,6 +708,7 @@ struct fault_done {
 
 struct fault_queue {
     struct fault_io *fault;
+    struct fault_queue *next; /* guarded by the fault's mutex */
     unsigned entries;
     unsigned in_flight; /* operations whose events the engine does not have yet */
     struct fault_chain *chains;
@@ -885,7 +899,8 @@ static void ring_step(struct fault_queue *queue, struct fault_chain *chain)
         op.link = false;
         op.dsync = op.dsync && !live->lie;
         op.data = ring_data(queue, chain, chain->at);
-        const int code = below()->ops->queue_push(below(), queue->ring, &op, 1);
+        const int code =
+            below(queue->fault)->ops->queue_push(below(queue->fault), queue->ring, &op, 1);
         if (code == 0) {
             return;
         }
@@ -909,8 +924,10 @@ static int ring_push(struct fault_queue *queue, const struct weir__op *ops, unsi
         }
         i += length;
     }
-    const int code =
-        real_count > 0 ? below()->ops->queue_push(below(), queue->ring, real, real_count) : 0;
+    const int code = real_count > 0
+                         ? below(queue->fault)
+                               ->ops->queue_push(below(queue->fault), queue->ring, real, real_count)
+                         : 0;
     for (unsigned i = 0; i < real_count && code != 0; i++) {
         /* Refused as a whole; the engine gets no events for these. */
         struct fault_chain *const chain = &queue->chains[real[i].data / CHAIN_MAX];
@@ -944,21 +961,31 @@ static void ring_go_on(struct fault_queue *queue)
     }
 }
 
+/* For how many events a reap waits. */
+static unsigned queue_need(const struct fault_queue *queue, unsigned min)
+{
+    const unsigned most = queue->in_flight > 0 ? queue->in_flight : 1;
+    return min < most ? min : most;
+}
+
 static int ring_reap(struct fault_queue *queue,
                      struct weir__event *events,
                      unsigned max,
-                     bool wait,
+                     unsigned min,
                      uint64_t deadline_ns)
 {
+    const unsigned need = queue_need(queue, min);
     for (;;) {
         ring_go_on(queue);
         struct weir__event got[64];
-        const int count = below()->ops->queue_reap(below(),
-                                                   queue->ring,
-                                                   got,
-                                                   sizeof got / sizeof got[0],
-                                                   wait && queue->done_count == 0,
-                                                   deadline_ns);
+        const int count =
+            below(queue->fault)
+                ->ops->queue_reap(below(queue->fault),
+                                  queue->ring,
+                                  got,
+                                  sizeof got / sizeof got[0],
+                                  queue->done_count < need ? need - queue->done_count : 0,
+                                  deadline_ns);
         if (count < 0) {
             return count;
         }
@@ -1056,7 +1083,7 @@ static int threads_push(struct fault_queue *queue, const struct weir__op *ops, u
 static int threads_reap(struct fault_queue *queue,
                         struct weir__event *events,
                         unsigned max,
-                        bool wait,
+                        unsigned min,
                         uint64_t deadline_ns)
 {
     const struct timespec deadline = {
@@ -1065,12 +1092,13 @@ static int threads_reap(struct fault_queue *queue,
     };
     (void)pthread_mutex_lock(&queue->mutex);
     int late = 0;
-    while (wait && queue->done_count == 0 && !queue->woken && late == 0) {
+    const unsigned need = queue_need(queue, min);
+    while (queue->done_count < need && !queue->woken && late == 0) {
         late = deadline_ns == WEIR__NEVER
                    ? pthread_cond_wait(&queue->some, &queue->mutex)
                    : pthread_cond_timedwait(&queue->some, &queue->mutex, &deadline);
     }
-    if (wait) {
+    if (min > 0) {
         queue->woken = false;
     }
     const int count = queue_deliver(queue, events, max);
@@ -1119,10 +1147,12 @@ static int fault_queue_open(struct weir__io *io,
     (void)pthread_condattr_destroy(&attributes);
 
     if (fault->queue_kind == FAULT_QUEUE_RING) {
-        error = below()->ops->queue_open(below(), mem, config, &queue->ring, info_out);
+        error = below(fault)->ops->queue_open(below(fault), mem, config, &queue->ring, info_out);
+        queue->entries = error == 0 ? info_out->entries : queue->entries;
     } else {
         memset(info_out, 0, sizeof *info_out);
         info_out->entries = config->entries;
+        info_out->threads = QUEUE_THREADS;
         for (unsigned i = 0; i < QUEUE_THREADS; i++) {
             if (pthread_create(&queue->threads[i], NULL, thread_main, queue) != 0) {
                 impossible("no thread for the queue");
@@ -1134,7 +1164,8 @@ static int fault_queue_open(struct weir__io *io,
         return (int)op_end(fault, &live, error);
     }
     (void)pthread_mutex_lock(&fault->mutex);
-    fault->queue = queue;
+    queue->next = fault->queues;
+    fault->queues = queue;
     (void)pthread_mutex_unlock(&fault->mutex);
     *queue_out = (struct weir__queue *)queue;
     return (int)op_end(fault, &live, 0);
@@ -1146,11 +1177,15 @@ static void fault_queue_close(struct weir__io *io, struct weir__mem *mem, struct
     struct fault_queue *const queue = queue_of(q);
     fault_io_release(fault);
     (void)pthread_mutex_lock(&fault->mutex);
-    fault->queue = NULL;
+    struct fault_queue **at = &fault->queues;
+    while (*at != queue) {
+        at = &(*at)->next;
+    }
+    *at = queue->next;
     (void)pthread_mutex_unlock(&fault->mutex);
     if (fault->queue_kind == FAULT_QUEUE_RING) {
         ring_go_on(queue);
-        below()->ops->queue_close(below(), mem, queue->ring);
+        below(fault)->ops->queue_close(below(fault), mem, queue->ring);
     } else {
         (void)pthread_mutex_lock(&queue->mutex);
         queue->stopping = true;
@@ -1198,7 +1233,7 @@ static int fault_queue_reap(struct weir__io *io,
                             struct weir__queue *q,
                             struct weir__event *events,
                             unsigned max,
-                            bool wait,
+                            unsigned min,
                             uint64_t deadline_ns)
 {
     struct fault_io *const fault = fault_of(io);
@@ -1213,8 +1248,8 @@ static int fault_queue_reap(struct weir__io *io,
     }
     struct fault_queue *const queue = queue_of(q);
     return fault->queue_kind == FAULT_QUEUE_RING
-               ? ring_reap(queue, events, max, wait, deadline_ns)
-               : threads_reap(queue, events, max, wait, deadline_ns);
+               ? ring_reap(queue, events, max, min, deadline_ns)
+               : threads_reap(queue, events, max, min, deadline_ns);
 }
 
 static void fault_queue_wake(struct weir__io *io, struct weir__queue *q)
@@ -1222,7 +1257,7 @@ static void fault_queue_wake(struct weir__io *io, struct weir__queue *q)
     (void)io;
     struct fault_queue *const queue = queue_of(q);
     if (queue->ring != NULL) {
-        below()->ops->queue_wake(below(), queue->ring);
+        below(queue->fault)->ops->queue_wake(below(queue->fault), queue->ring);
         return;
     }
     (void)pthread_mutex_lock(&queue->mutex);
@@ -1231,12 +1266,24 @@ static void fault_queue_wake(struct weir__io *io, struct weir__queue *q)
     (void)pthread_mutex_unlock(&queue->mutex);
 }
 
+static void fault_queue_faults(struct weir__io *io,
+                               struct weir__queue *q,
+                               struct weir__queue_faults *faults_out)
+{
+    struct fault_io *const fault = fault_of(io);
+    struct fault_queue *const queue = queue_of(q);
+    memset(faults_out, 0, sizeof *faults_out);
+    if (queue->ring != NULL) {
+        below(fault)->ops->queue_faults(below(fault), queue->ring, faults_out);
+    }
+}
+
 /* ---- setting up ---- */
 
 static int fault_facts(struct weir__io *io, int dir, struct weir__fs_facts *facts_out)
 {
     const struct fault_io *const fault = fault_of(io);
-    const int error = below()->ops->facts(below(), dir, facts_out);
+    const int error = below(fault)->ops->facts(below(fault), dir, facts_out);
     if (error == 0 && fault->fua != -2) {
         facts_out->fua = fault->fua;
     }
@@ -1252,7 +1299,8 @@ bool fault_io_has_ring(void)
 void fault_io_init(struct fault_io *fault, enum fault_queue_kind queue_kind)
 {
     memset(fault, 0, sizeof *fault);
-    fault->ops = *below()->ops;
+    fault->base = weir__io_system();
+    fault->ops = *below(fault)->ops;
     fault->ops.facts = fault_facts;
     fault->ops.open = fault_open;
     fault->ops.close = fault_close;
@@ -1268,6 +1316,7 @@ void fault_io_init(struct fault_io *fault, enum fault_queue_kind queue_kind)
     fault->ops.queue_push = fault_queue_push;
     fault->ops.queue_reap = fault_queue_reap;
     fault->ops.queue_wake = fault_queue_wake;
+    fault->ops.queue_faults = fault_queue_faults;
     fault->io = (struct weir__io){.ops = &fault->ops, .ctx = fault};
     fault->queue_kind = queue_kind;
     fault->fua = -2;
@@ -1348,10 +1397,12 @@ static void release(struct fault_io *fault, bool all)
         fault->lying = false;
     }
     (void)pthread_cond_broadcast(&fault->changed);
-    if (fault->queue != NULL && fault->queue->ring != NULL) {
-        /* A ring's held operations are begun by its owner. Under the mutex, so that the ring is
-         * still there. */
-        below()->ops->queue_wake(below(), fault->queue->ring);
+    /* A ring's held operations are begun by its owner. Under the mutex, so that the ring is still
+     * there. */
+    for (struct fault_queue *queue = fault->queues; queue != NULL; queue = queue->next) {
+        if (queue->ring != NULL) {
+            below(fault)->ops->queue_wake(below(fault), queue->ring);
+        }
     }
     (void)pthread_mutex_unlock(&fault->mutex);
 }

@@ -91,7 +91,7 @@ struct fault_op {
 };
 
 enum fault_queue_kind {
-    FAULT_QUEUE_RING,    /* the system's */
+    FAULT_QUEUE_RING,    /* the one of `base` */
     FAULT_QUEUE_THREADS, /* threads that make calls; events come in any order */
 };
 
@@ -108,6 +108,9 @@ struct fault_armed {
 struct fault_io {
     struct weir__io io; /* what is handed to the engine */
     struct weir__io_ops ops;
+    /* Set before start: what it stands in front of. The system's; or the system's pool, whose queue
+     * FAULT_QUEUE_RING then has. */
+    struct weir__io *base;
     enum fault_queue_kind queue_kind; /* set before start */
     int fua;         /* set before start: what facts says of the device, -2: as it is */
     uint64_t jitter; /* set before start: not 0: queued operations of FAULT_QUEUE_THREADS take
@@ -126,7 +129,7 @@ struct fault_io {
     bool lying;
     struct fault_file *files;
     struct fault_file *by_descriptor[FAULT_DESCRIPTORS_MAX];
-    struct fault_queue *queue;
+    struct fault_queue *queues;
 };
 
 void fault_io_init(struct fault_io *fault, enum fault_queue_kind queue_kind);

@@ -83,7 +83,7 @@ static int set_up(void **state)
 static int set_up_armed(void **state)
 {
     struct weir__event none;
-    return set_up(state) != 0 ? -1 : weir__uring_reap(NULL, queue, &none, 1, true, 1);
+    return set_up(state) != 0 ? -1 : weir__uring_reap(NULL, queue, &none, 1, 1, 1);
 }
 
 static int tear_down(void **state)
@@ -128,7 +128,7 @@ static void expect_events(const char *kinds, const char *expected)
                                             queue,
                                             events,
                                             ENTRIES,
-                                            true,
+                                            1,
                                             weir__deadline(INT64_C(20000000000)));
         assert_true(reaped > 0);
         for (int i = 0; i < reaped; i++) {
@@ -145,7 +145,7 @@ static void expect_events(const char *kinds, const char *expected)
     /* Nothing else comes; and the wait sends what lies ready, so that the next steps count from
      * there. */
     struct weir__event none;
-    assert_int_equal(weir__uring_reap(NULL, queue, &none, 1, true, 1), 0);
+    assert_int_equal(weir__uring_reap(NULL, queue, &none, 1, 1, 1), 0);
     assert_int_equal(io_uring_sq_ready(&queue->ring), 0);
     assert_int_equal(queue->in_flight, 0);
 }
@@ -175,19 +175,23 @@ static void run_that_was_cut_is_cancelled_behind_the_cut(void **state)
     expect_events("WWWs", "+ccc");
 }
 
-/* The first push of a queue carries that read in front; it must not be counted as an op. */
+/* The read of the eventfd goes out with a sleep. One that the kernel had no memory for lies in front
+ * of the next push; it must not be counted as an op. */
 static void entry_in_front_of_a_push_is_not_taken_for_one_of_its_ops(void **state)
 {
     (void)state;
-    assert_false(queue->wake_armed);
+    queue_arm_wake(queue);
+    assert_true(queue->wake_armed);
+    assert_int_equal(io_uring_sq_ready(&queue->ring), 1);
     PLAY(2);
     assert_int_equal(push("Ws"), 0);
     expect_events("Ws", "+c");
     assert_true(queue->wake_armed);
     weir__uring_wake(NULL, queue);
     struct weir__event none;
-    assert_int_equal(weir__uring_reap(NULL, queue, &none, 1, true, WEIR__NEVER), 0);
+    assert_int_equal(weir__uring_reap(NULL, queue, &none, 1, 1, WEIR__NEVER), 0);
     /* Taken alone, and then a failure: the push has not begun. */
+    queue_arm_wake(queue);
     PLAY(1, -ENXIO);
     assert_int_equal(push("Ws"), -ENXIO);
     assert_int_equal(push("Ws"), 0);
@@ -223,7 +227,7 @@ static void push_that_fails_before_its_first_op_leaves_nothing(void **state)
         assert_int_equal(queue->in_flight, 0);
     }
     struct weir__event none;
-    assert_int_equal(weir__uring_reap(NULL, queue, &none, 1, false, 0), 0);
+    assert_int_equal(weir__uring_reap(NULL, queue, &none, 1, 0, 0), 0);
     /* All places are free again, and the entries of the failed pushes have become ones that do
      * nothing. */
     assert_int_equal(push("Wsssssss"), 0);

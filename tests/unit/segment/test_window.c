@@ -187,16 +187,16 @@ static int fixture_queue_reap(struct weir__io *io,
                               struct weir__queue *queue,
                               struct weir__event *events,
                               unsigned max,
-                              bool wait,
+                              unsigned min,
                               uint64_t deadline_ns)
 {
     struct fixture *const f = fixture_of(io);
     if (f->kind == QUEUE_SYSTEM) {
         return weir__io_system()
-            ->ops->queue_reap(weir__io_system(), queue, events, max, wait, deadline_ns);
+            ->ops->queue_reap(weir__io_system(), queue, events, max, min, deadline_ns);
     }
     (void)pthread_mutex_lock(&f->mutex);
-    while (wait && f->event_count == 0 && !f->woken) {
+    while (min > 0 && f->event_count == 0 && !f->woken) {
         (void)pthread_cond_wait(&f->changed, &f->mutex);
     }
     int count = 0;
