@@ -245,7 +245,7 @@ int weir_wait(struct weir_log *log, weir_lsn lsn, enum weir_level level, int64_t
     return code == -ETIMEDOUT && timeout_ns == 0 ? -EAGAIN : code;
 }
 
-int weir_sync(struct weir_log *log, int64_t timeout_ns)
+static int wait_for_all(struct weir_log *log, enum weir__level level, int64_t timeout_ns)
 {
     int code = weir__log_usable(log);
 
@@ -256,7 +256,18 @@ int weir_sync(struct weir_log *log, int64_t timeout_ns)
         return WEIR_EREADONLY;
     }
     return weir__stage_wait_all(&log->stage,
+                                level,
                                 timeout_ns < 0    ? WEIR__NEVER
                                 : timeout_ns == 0 ? 0
                                                   : weir__deadline(timeout_ns));
+}
+
+int weir_sync(struct weir_log *log, int64_t timeout_ns)
+{
+    return wait_for_all(log, WEIR__LEVEL_DURABLE, timeout_ns);
+}
+
+int weir_flush_batch(struct weir_log *log, int64_t timeout_ns)
+{
+    return wait_for_all(log, WEIR__LEVEL_WRITTEN, timeout_ns);
 }

@@ -276,7 +276,7 @@ int weir_close(struct weir_log *log, struct weir_error *error_out)
     return code;
 }
 
-/* ---- positions and trimming ------------------------------------------------------------------ */
+/* ---- positions ------------------------------------------------------------------------------- */
 
 weir_lsn weir_durable_lsn(struct weir_log *log)
 {
@@ -301,6 +301,37 @@ weir_lsn weir_oldest_lsn(struct weir_log *log)
     return log->options.read_only ? weir__readonly_oldest(log)
                                   : weir__load(&log->keeper.oldest, acquire);
 }
+
+/* ---- what is on its way ---------------------------------------------------------------------- */
+
+uint64_t weir_pending_batch_ops(struct weir_log *log)
+{
+    return log->options.read_only ? 0 : weir__stage_pending_records(&log->stage);
+}
+
+uint64_t weir_pending_batch_bytes(struct weir_log *log)
+{
+    const weir_lsn durable = weir_durable_lsn(log);
+    const weir_lsn end = weir_end_lsn(log);
+    return !log->options.read_only && end > durable ? end - durable : 0;
+}
+
+bool weir_has_pending_batch(struct weir_log *log)
+{
+    return weir_pending_batch_ops(log) > 0;
+}
+
+uint64_t weir_max_batch_bytes(struct weir_log *log)
+{
+    return log->options.read_only ? 0 : log->options.slot_bytes;
+}
+
+uint64_t weir_size(struct weir_log *log)
+{
+    return weir_end_lsn(log);
+}
+
+/* ---- trimming -------------------------------------------------------------------------------- */
 
 int weir_trim(struct weir_log *log, weir_lsn before)
 {

@@ -25,6 +25,24 @@ bool weir__stage_take(struct weir__stage *stage, uint32_t *slot_out)
     return true;
 }
 
+uint64_t weir__stage_pending_records(struct weir__stage *stage)
+{
+    uint64_t records = 0;
+
+    for (uint32_t i = 0; i < stage->slot_count; i++) {
+        struct weir__slot *const slot = &stage->slots[i];
+        /* Relaxed: figures of a moment. The sequence first: a life that follows in between is at
+         * worst not seen to be pending yet. */
+        const uint64_t seq = weir__load(&slot->seq, relaxed);
+        const uint64_t pend = weir__load(&slot->pend, relaxed);
+        if (pend != PEND_FREE &&
+            !ack_reached(weir__load(&slot->ack[WEIR__LEVEL_DURABLE], relaxed), seq)) {
+            records += pend >> 32;
+        }
+    }
+    return records;
+}
+
 uint32_t weir__stage_free_count(struct weir__stage *stage)
 {
     return weir__ring_count(stage->free);

@@ -214,8 +214,11 @@ int weir__stage_wait(struct weir__stage *stage,
 /* Sleeps until a batch that ends above lsn is complete in memory, and all before it. Return as
  * weir__stage_wait. */
 int weir__stage_wait_complete(struct weir__stage *stage, weir_lsn lsn, uint64_t deadline_ns);
-/* Sleeps until everything reserved before the call is durable. Return as weir__stage_wait. */
-int weir__stage_wait_all(struct weir__stage *stage, uint64_t deadline_ns);
+/* Sleeps until everything reserved before the call has reached the level. Return as
+ * weir__stage_wait. */
+int weir__stage_wait_all(struct weir__stage *stage, enum weir__level level, uint64_t deadline_ns);
+/* Records committed and not durable: those of each slot, looked at one after another. */
+uint64_t weir__stage_pending_records(struct weir__stage *stage);
 /* About where the next record would go. */
 weir_lsn weir__stage_end(struct weir__stage *stage);
 

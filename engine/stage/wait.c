@@ -200,7 +200,7 @@ weir_lsn weir__stage_end(struct weir__stage *stage)
     return weir__max_u64(end, seen);
 }
 
-int weir__stage_wait_all(struct weir__stage *stage, uint64_t deadline_ns)
+int weir__stage_wait_all(struct weir__stage *stage, enum weir__level level, uint64_t deadline_ns)
 {
     bool late = false;
 
@@ -214,7 +214,7 @@ int weir__stage_wait_all(struct weir__stage *stage, uint64_t deadline_ns)
         if (look_at_open(stage, &index, &seq, &end, &empty)) {
             return weir__stage_wait(stage,
                                     end - 1,
-                                    WEIR__LEVEL_DURABLE,
+                                    level,
                                     empty ? WEIR__SLOT_NONE : index,
                                     seq,
                                     deadline_ns);
@@ -230,7 +230,7 @@ int weir__stage_wait_all(struct weir__stage *stage, uint64_t deadline_ns)
             /* Closed until there is space: what was reserved has been sealed. */
             return weir__stage_wait(stage,
                                     weir__load(&stage->sealed_end, acquire) - 1,
-                                    WEIR__LEVEL_DURABLE,
+                                    level,
                                     WEIR__SLOT_NONE,
                                     0,
                                     deadline_ns);

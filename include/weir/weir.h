@@ -348,6 +348,26 @@ weir_wait(struct weir_log *log, weir_lsn lsn, enum weir_level level, int64_t tim
  * Return       0 | -ETIMEDOUT | WEIR_EFAILED. Progress: sleeps */
 WEIR_API int weir_sync(struct weir_log *log, int64_t timeout_ns);
 
+/* Waits until everything that was appended before the call has reached the kernel: weir_sync for
+ * WEIR_WRITTEN.
+ * timeout_ns   WEIR_TRY, WEIR_FOREVER or ns from now
+ * Return       0 | -ETIMEDOUT | WEIR_EFAILED | WEIR_EREADONLY | WEIR_EFORKED. Progress: sleeps
+ * Durability   process kill */
+WEIR_API int weir_flush_batch(struct weir_log *log, int64_t timeout_ns);
+
+/* What was appended and is not durable yet: bytes of the log (frames, headers, padding of closed
+ * batches), records, and whether there is anything. Each is a snapshot, 0 on a read-only log and
+ * on a log that has drained.
+ * Threads      any. Progress: wait-free */
+WEIR_API uint64_t weir_pending_batch_bytes(struct weir_log *log);
+WEIR_API uint64_t weir_pending_batch_ops(struct weir_log *log);
+WEIR_API bool weir_has_pending_batch(struct weir_log *log);
+/* Most bytes of frames and header that are gathered in one ordinary batch: the slot's size in
+ * effect. 0 on a read-only log. */
+WEIR_API uint64_t weir_max_batch_bytes(struct weir_log *log);
+/* The log's size: where it ends, weir_end_lsn. */
+WEIR_API uint64_t weir_size(struct weir_log *log);
+
 /* Positions. Each is a snapshot: it may have moved when you look at it; it never falls.
  *   durable  everything below survives power loss
  *   written  everything below survives a killed process

@@ -667,7 +667,7 @@ template <int N> struct test : rl::test_suite<test<N>, N> {
                 }
                 append(n, wait, mode, &mine);
             } else if (*s == 'A') {
-                int code = weir__stage_wait_all(stage, WEIR__NEVER);
+                int code = weir__stage_wait_all(stage, WEIR__LEVEL_DURABLE, WEIR__NEVER);
                 if (code == 0) on_disk(mine);
                 else ENSURE((code == WEIR_EFAILED && fail_called) || (code == WEIR_ESHUTDOWN && shut_called));
             } else if (*s == 'S') {

@@ -313,7 +313,7 @@ static void nothing_opens_beyond_the_frontier(void **state)
     assert_int_equal(weir__load(&toy.stage.at_frontier, acquire), 1);
     assert_int_equal(weir__stage_reserve(&toy.stage, 8, 0, &place), -EAGAIN);
     assert_int_equal(weir__stage_reserve(&toy.stage, 8, soon(), &place), -ETIMEDOUT);
-    assert_int_equal(weir__stage_wait_all(&toy.stage, soon()), 0);
+    assert_int_equal(weir__stage_wait_all(&toy.stage, WEIR__LEVEL_DURABLE, soon()), 0);
 
     /* Without space everybody is told, also those who would wait for ever. */
     weir__store(&toy.space_error, -ENOSPC, release);
@@ -323,7 +323,7 @@ static void nothing_opens_beyond_the_frontier(void **state)
     assert_int_equal(weir__stage_reserve(&toy.stage, 8, WEIR__NEVER, &place), -ENOSPC);
     assert_int_equal(weir__stage_reserve(&toy.stage, CAP_BYTES, WEIR__NEVER, &place), -ENOSPC);
     assert_true(weir__load(&toy.stage.counters.refused_space, relaxed) >= 4);
-    assert_int_equal(weir__stage_wait_all(&toy.stage, WEIR__NEVER), 0);
+    assert_int_equal(weir__stage_wait_all(&toy.stage, WEIR__LEVEL_DURABLE, WEIR__NEVER), 0);
 
     weir__store(&toy.space_error, 0, release);
     move_frontier(&toy, 1);
@@ -461,7 +461,7 @@ static void waits_end_with_the_level_or_the_deadline(void **state)
                 -ETIMEDOUT);
         }
         assert_int_equal(weir__stage_wait_complete(&toy.stage, place.lsn, soon()), -ETIMEDOUT);
-        assert_int_equal(weir__stage_wait_all(&toy.stage, soon()), -ETIMEDOUT);
+        assert_int_equal(weir__stage_wait_all(&toy.stage, WEIR__LEVEL_DURABLE, soon()), -ETIMEDOUT);
         toy_turn(&toy);
         for (enum weir__level level = WEIR__LEVEL_DURABLE; level < WEIR__LEVELS; level++) {
             assert_int_equal(
@@ -487,7 +487,7 @@ static void waits_end_with_the_level_or_the_deadline(void **state)
                              0);
         }
         assert_int_equal(weir__stage_wait_complete(&toy.stage, place.lsn, WEIR__NEVER), 0);
-        assert_int_equal(weir__stage_wait_all(&toy.stage, WEIR__NEVER), 0);
+        assert_int_equal(weir__stage_wait_all(&toy.stage, WEIR__LEVEL_DURABLE, WEIR__NEVER), 0);
     }
     close_toy(&toy);
 }
@@ -511,7 +511,7 @@ static void levels_move_one_by_one(void **state)
     assert_int_equal(
         weir__stage_wait(&toy.stage, place.lsn, WEIR__LEVEL_DURABLE, place.slot, 0, soon()),
         -ETIMEDOUT);
-    assert_int_equal(weir__stage_wait_all(&toy.stage, soon()), -ETIMEDOUT);
+    assert_int_equal(weir__stage_wait_all(&toy.stage, WEIR__LEVEL_DURABLE, soon()), -ETIMEDOUT);
     toy.part.next_ack++;
     toy_acknowledge(&toy, &toy.batches[0], WEIR__LEVEL_DURABLE);
     assert_int_equal(
@@ -673,7 +673,7 @@ static void a_shutdown_seals_what_is_there(void **state)
     assert_int_equal(toy.batches[0].records, 2);
     weir__stage_leave(&toy.stage);
     assert_int_equal(weir__stage_wait_drained(&toy.stage, WEIR__NEVER), 0);
-    assert_int_equal(weir__stage_wait_all(&toy.stage, WEIR__NEVER), 0);
+    assert_int_equal(weir__stage_wait_all(&toy.stage, WEIR__LEVEL_DURABLE, WEIR__NEVER), 0);
     assert_int_equal(
         weir__stage_wait(&toy.stage, late.lsn, WEIR__LEVEL_DURABLE, late.slot, late.seq, 0),
         0);
@@ -737,7 +737,8 @@ static void a_failure_refuses_everything_from_there_on(void **state)
                                           good.seq,
                                           deadlines[form]),
                          0);
-        assert_int_equal(weir__stage_wait_all(&toy.stage, deadlines[form]), WEIR_EFAILED);
+        assert_int_equal(weir__stage_wait_all(&toy.stage, WEIR__LEVEL_DURABLE, deadlines[form]),
+                         WEIR_EFAILED);
     }
     assert_false(may_sleep(&toy, 1, true));
     close_toy(&toy);

@@ -105,7 +105,7 @@ static void wait_somehow(struct worker *worker, const struct weir__place *place)
             check_level(worker, place->lsn, level);
         }
     } else if (what == 4) {
-        code = weir__stage_wait_all(stage, WEIR__NEVER);
+        code = weir__stage_wait_all(stage, WEIR__LEVEL_DURABLE, WEIR__NEVER);
         if (code == 0) {
             check_level(worker, place->lsn, WEIR__LEVEL_DURABLE);
         }
@@ -343,7 +343,8 @@ static void run_storm(uint64_t seed, enum storm_end end)
     assert_true(wait_until(nobody_produces, &storm));
     const bool good = workers_join(&producers);
     if (end == END_WHEN_DONE) {
-        assert_int_equal(weir__stage_wait_all(&storm.toy.stage, WEIR__NEVER), 0);
+        assert_int_equal(weir__stage_wait_all(&storm.toy.stage, WEIR__LEVEL_DURABLE, WEIR__NEVER),
+                         0);
         weir__stage_shut(&storm.toy.stage);
     }
     assert_int_equal(weir__stage_wait_drained(&storm.toy.stage, weir__now_ns() + TEST_PATIENCE_NS),
@@ -597,7 +598,7 @@ static void lie_down(struct worker *worker)
         code = weir__stage_wait_complete(stage, held->lsn, WEIR__NEVER);
         break;
     case BED_ALL:
-        code = weir__stage_wait_all(stage, WEIR__NEVER);
+        code = weir__stage_wait_all(stage, WEIR__LEVEL_DURABLE, WEIR__NEVER);
         break;
     case BED_DRAINED:
         code = weir__stage_wait_drained(stage, WEIR__NEVER);
