@@ -26,6 +26,10 @@ enum weir__plant {
     WEIR__PLANT_crc_not_checked, /* checksums are written and never read */
     /* The ring. */
     WEIR__PLANT_cqe_bound, /* more operations in flight than completions find room for */
+    /* A batch and its executor. */
+    WEIR__PLANT_drained_rest_lost, /* an error in a batch loses what was behind it */
+    WEIR__PLANT_batch_no_barrier,  /* a Sync waits for nothing, and nothing for it */
+    WEIR__PLANT_read_order,        /* what was read comes in the order in which it came back */
 };
 #define WEIR__PLANTED(name) (WEIR_PLANT == WEIR__PLANT_##name)
 #else
