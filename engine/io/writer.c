@@ -434,6 +434,9 @@ int weir_writer_close(struct weir_writer *writer, struct weir_error *error_out)
     (void)weir_writer_flush(writer);
     weir__store(&writer->stop, 1u, release);
     weir__writer_nudge(writer);
+    /* Only now may the queue go that the nudge has used. */
+    weir__store(&writer->joining, 1u, release);
+    (void)weir__futex_wake(&writer->joining, 1);
     (void)pthread_join(writer->thread, NULL);
     const int code = weir_writer_error(writer, error_out);
     writer_free(writer);

@@ -108,8 +108,11 @@ static void slot_ended(struct weir_writer *writer, struct writer_slot *slot, int
             return;
         }
     }
-    /* The fault: what was committed while the part was under way counts as written with it. */
-    slot->done = WEIR__PLANTED(pending_reset) ? weir__load(&slot->filled, seq_cst) : slot->to;
+    slot->done = slot->to;
+    if (WEIR__PLANTED(pending_reset)) {
+        /* What was committed while the part was under way counts as written with it. */
+        slot->done = weir__load(&slot->filled, seq_cst);
+    }
     owner_publish(writer);
 }
 
@@ -534,6 +537,10 @@ void *weir__writer_owner(void *arg)
     (void)weir__futex_wake(&writer->ready, 1);
     if (code == 0) {
         owner_run(writer);
+        /* Whoever told us to stop may still be about to wake the queue. */
+        while (weir__load(&writer->joining, acquire) == 0) {
+            (void)weir__futex_wait(&writer->joining, 0, WEIR__NEVER);
+        }
         writer->broken = writer->device.transfer.broken;
         weir__io_device_close(&writer->device);
         weir__io_file_close(&writer->file);

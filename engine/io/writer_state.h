@@ -82,7 +82,8 @@ struct weir_writer {
     alignas(WEIR__LINE) WEIR__ATOMIC(uint64_t) flush_wanted; /* CAS max */
     WEIR__ATOMIC(uint64_t) sync_asked;                       /* tickets given out */
     WEIR__ATOMIC(uint32_t) stop;
-    WEIR__ATOMIC(uint32_t) ready; /* futex word, once: 1 */
+    WEIR__ATOMIC(uint32_t) ready;   /* futex word, once: 1 */
+    WEIR__ATOMIC(uint32_t) joining; /* futex word, once: 1. store rel: closer; load acq: owner */
 
     /* The owner's. */
     alignas(WEIR__LINE) uint64_t head; /* lowest buffer that is not wholly in the file */
