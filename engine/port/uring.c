@@ -892,6 +892,11 @@ int weir__uring_reap(struct weir__io *io,
         if (count == max || woken || (count >= need && count > 0)) {
             return (int)count;
         }
+        if (queue->closing && queue->in_flight == 0 && !queue->wake_armed &&
+            queue->crowd_due == 0) {
+            /* The last no-ops came by themselves: nothing else ever will. */
+            return (int)count;
+        }
         if (over) {
             /* One more look at most. */
             if (count == 0 && queue_bring(queue)) {
