@@ -155,11 +155,14 @@ static void effective_set(struct weir__io_device *device,
     effective->block_bytes = 1;
     effective->cq_entries = info->completion_entries;
     effective->threads = info->threads;
-    if (!ring && config->kernel_poll) {
-        weir__io_device_refused(device, "kernel_poll: there is no ring to poll");
-    }
-    if (!ring && config->registered_buffers > 0) {
-        weir__io_device_refused(device, "buffers not registered: there is no ring to know them");
+    if (effective->config.max_inflight < config->max_inflight) {
+        char cut[80];
+        (void)snprintf(cut,
+                       sizeof cut,
+                       "max_inflight cut to %u: %u entries for completions",
+                       effective->config.max_inflight,
+                       info->completion_entries);
+        weir__io_device_refused(device, cut);
     }
     if (info->note[0] != '\0') {
         weir__io_device_refused(device, info->note);
