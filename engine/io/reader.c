@@ -554,7 +554,8 @@ reader_read(struct weir_reader *reader, uint64_t offset, uint8_t *buffer, size_t
     }
     unsigned room = 0;
     if (large && lane != NULL) {
-        const uint64_t pieces = bytes / reader->chunk_bytes + 2;
+        const uint64_t last = (offset + bytes - 1) / reader->chunk_bytes;
+        const uint64_t pieces = last - offset / reader->chunk_bytes + 1;
         room = room_take(reader, (unsigned)weir__min_u64(pieces, lane->piece_count));
         if (room == 0) {
             count_one(&reader->calls_crowded);
