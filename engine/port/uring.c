@@ -867,8 +867,17 @@ static unsigned queue_prepare_sleep(struct weir__queue *queue, unsigned want)
         }
     }
     queue_arm_wake(queue);
-    /* No-ops that are still on their way are of a read that has ended: they come at once. */
-    return queue->wake_armed ? (unsigned)weir__min_u64(want, queue->crowd + 1) : 1;
+    if (queue->wake_armed) {
+        return (unsigned)weir__min_u64(want, queue->crowd + 1);
+    }
+    /* No-ops that are still on their way are of a read that has ended: all of them come at once. */
+    return queue->crowd_due > 0 ? queue->crowd_due : 1;
+}
+
+/* Nothing of ours is with the kernel. */
+static bool queue_is_quiet(const struct weir__queue *queue)
+{
+    return queue->in_flight == 0 && !queue->wake_armed && queue->crowd_due == 0;
 }
 
 int weir__uring_reap(struct weir__io *io,
@@ -890,6 +899,9 @@ int weir__uring_reap(struct weir__io *io,
         queue_see_overflow(queue);
         count += queue_collect(queue, events + count, max - count, &woken);
         if (count == max || woken || (count >= need && count > 0)) {
+            return (int)count;
+        }
+        if (queue->closing && queue_is_quiet(queue)) {
             return (int)count;
         }
         if (queue->closing && queue->in_flight == 0 && !queue->wake_armed &&
@@ -942,7 +954,7 @@ void weir__uring_close(struct weir__io *io, struct weir__mem *mem, struct weir__
         weir__uring_wake(io, queue);
     }
     int result = 0;
-    while (result >= 0 && (queue->in_flight > 0 || queue->wake_armed || queue->crowd_due > 0)) {
+    while (result >= 0 && !queue_is_quiet(queue)) {
         struct weir__event events[16];
         result = weir__uring_reap(io, queue, events, 16, 1, WEIR__NEVER);
     }

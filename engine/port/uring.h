@@ -15,7 +15,8 @@ int weir__uring_open(struct weir__io *io,
                      struct weir__queue **queue_out,
                      struct weir__queue_info *info_out);
 void weir__uring_close(struct weir__io *io, struct weir__mem *mem, struct weir__queue *queue);
-/* As in port/io.h; and -EINVAL where one run alone is longer than the ring. */
+/* As in port/io.h; and -EINVAL where one run alone is longer than the ring. A thread that pushes
+ * must not exit before the events have come: the kernel cancels what it has under way. */
 int weir__uring_push(struct weir__io *io,
                      struct weir__queue *queue,
                      const struct weir__op *ops,
