@@ -208,7 +208,7 @@ static void close_waits_for_cursors_to_be_closed(void **state)
     rig_destroy(&rig);
 }
 
-/* ---- what an opening finds -------------------------------------------------------------------- */
+/* ---- what an opening finds ------------------------------------------------------------------- */
 
 static void a_new_directory_is_its_owners_alone(void **state)
 {

@@ -223,6 +223,378 @@ static void segments_and_readers_are_counted(void **state)
     rig_destroy(&rig);
 }
 
+/* ---- one by one ------------------------------------------------------------------------------ */
+
+struct sleepers {
+    struct rig *rig;
+    weir_lsn lsn;
+    enum weir_level level;
+    uint64_t count;
+};
+
+static void sleep_for_level(struct worker *worker)
+{
+    struct sleepers *const sleepers = worker->ctx;
+    const int code = weir_wait(sleepers->rig->log, sleepers->lsn, sleepers->level, WEIR_FOREVER);
+    if (code != 0) {
+        worker_fail(worker, "wait: %s", weir_error_name(code));
+    }
+}
+
+static bool all_sleep(void *ctx)
+{
+    const struct sleepers *const sleepers = ctx;
+    struct weir_stats s;
+    weir_stats(sleepers->rig->log, &s);
+    return (sleepers->level == WEIR_DURABLE ? s.waits_durable : s.waits_written) >= sleepers->count;
+}
+
+/* One for each that sleeps, at the level at which it does, and one call that wakes them all. */
+static void waits_are_counted_by_level(void **state)
+{
+    (void)state;
+    for (enum weir_level level = WEIR_DURABLE; level <= WEIR_WRITTEN; level++) {
+        struct rig rig;
+        struct weir_stats s;
+        struct workers workers;
+        rig_make(&rig, posix_way);
+        assert_int_equal(rig_open(&rig), 0);
+        struct sleepers sleepers = {&rig, 0, level, 7};
+        (void)fault_io_arm(
+            &rig.fault,
+            &(struct fault_rule){.kind = FAULT_WRITE, .name = ".weir", .hold = true});
+        assert_int_equal(weir_append(rig.log, "x", 1, 0, &sleepers.lsn), 0);
+        assert_true(fault_io_wait_held(&rig.fault, 1));
+        assert_int_equal(weir_wait(rig.log, sleepers.lsn, level, WEIR_TRY), -EAGAIN);
+        weir_stats(rig.log, &s);
+        assert_int_equal(s.waits_durable + s.waits_written, 0); /* a try is no sleep */
+        assert_int_equal(s.ack_wakes, 0);
+        assert_int_equal(s.pending_bytes, weir_end_lsn(rig.log) - weir_durable_lsn(rig.log));
+        assert_true(s.pending_bytes >= HEADER + FRAME + 1);
+        workers_start(&workers, 7, sleep_for_level, &sleepers, test_seed());
+        const bool asleep = wait_until(all_sleep, &sleepers);
+        weir__sleep_ns(2000000); /* into the kernel, most of them */
+        fault_io_release(&rig.fault);
+        workers_finish(&workers);
+        assert_true(asleep);
+        weir_stats(rig.log, &s);
+        assert_int_equal(s.waits_durable, level == WEIR_DURABLE ? 7 : 0);
+        assert_int_equal(s.waits_written, level == WEIR_WRITTEN ? 7 : 0);
+        assert_true(s.ack_wakes <= 1); /* one batch, one word */
+        assert_int_equal(rig_close(&rig), 0);
+        rig_destroy(&rig);
+    }
+}
+
+static bool waiter_woken(void *ctx)
+{
+    struct rig *const rig = ctx;
+    struct weir_stats s;
+    assert_int_equal(rig_append(rig, 1, 100, NULL), 0);
+    weir_stats(rig->log, &s);
+    return s.ack_wakes > 0 && s.flusher_wakes > 0 && s.flusher_sleeps > 0;
+}
+
+/* Who is fast enough does not sleep, and then nobody has to be woken: sooner or later one does. */
+static void sleeping_and_waking_is_counted(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_make(&rig, posix_way);
+    assert_int_equal(rig_open(&rig), 0);
+    assert_true(wait_until(waiter_woken, &rig));
+    assert_int_equal(rig_close(&rig), 0);
+    rig_destroy(&rig);
+}
+
+static void append_one(struct worker *worker)
+{
+    struct sleepers *const sleepers = worker->ctx;
+    static const uint8_t payload[10000];
+    const int code = weir_append(sleepers->rig->log, payload, sizeof payload, 0, NULL);
+    if (code != 0) {
+        worker_fail(worker, "append: %s", weir_error_name(code));
+    }
+}
+
+static bool all_stalled(void *ctx)
+{
+    const struct sleepers *const sleepers = ctx;
+    struct weir_stats s;
+    weir_stats(sleepers->rig->log, &s);
+    return s.stalls_slot >= sleepers->count;
+}
+
+/* While the first batch hangs: each further record of this size closes the slot before its own, the
+ * last slot stays open, and whoever comes then sleeps. */
+static void slots_are_counted_by_who_closed_them(void **state)
+{
+    (void)state;
+    static const uint8_t payload[10000];
+    const struct weir_piece piece = {payload, sizeof payload};
+    const struct weir_record record = {&piece, 1, 0};
+    struct rig rig;
+    struct weir_stats s;
+    struct workers workers;
+    rig_make(&rig, posix_way);
+    assert_int_equal(rig_open(&rig), 0);
+    (void)fault_io_arm(&rig.fault,
+                       &(struct fault_rule){.kind = FAULT_WRITE, .name = ".weir", .hold = true});
+    assert_int_equal(weir_append(rig.log, payload, sizeof payload, 0, NULL), 0);
+    assert_true(fault_io_wait_held(&rig.fault, 1)); /* the flusher closed that one */
+    for (unsigned i = 1; i < rig.options.slots; i++) {
+        assert_int_equal(weir_append_group(rig.log, &record, 1, WEIR_TRY, NULL), 0);
+    }
+    weir_stats(rig.log, &s);
+    const uint64_t stalls = s.stalls_slot; /* the flusher may just have been closing the first */
+    assert_int_equal(s.slots_free, 0);
+    assert_int_equal(weir_append_group(rig.log, &record, 1, WEIR_TRY, NULL), -EAGAIN);
+    struct sleepers sleepers = {.rig = &rig, .count = stalls + 3};
+    workers_start(&workers, 3, append_one, &sleepers, test_seed());
+    const bool asleep = wait_until(all_stalled, &sleepers);
+    weir_stats(rig.log, &s);
+    fault_io_release(&rig.fault);
+    workers_finish(&workers);
+    assert_true(asleep);
+    assert_int_equal(s.stalls_slot, stalls + 3);
+    assert_int_equal(s.refused_again, 1);
+    assert_int_equal(weir_sync(rig.log, WEIR_FOREVER), 0);
+    const uint64_t batches = 1 + (rig.options.slots - 1) + 3;
+    struct counted counted = {&rig, batches};
+    assert_true(wait_until(all_counted, &counted));
+    weir_stats(rig.log, &s);
+    assert_true(s.batches_sealed_full >=
+                rig.options.slots - 1);      /* the refused one closed one too */
+    assert_true(s.batches_sealed_idle >= 2); /* the first, and the last */
+    assert_int_equal(s.batches_sealed_full + s.batches_sealed_idle, batches);
+    assert_int_equal(s.appends, batches);
+    assert_int_equal(rig_close(&rig), 0);
+    rig_destroy(&rig);
+}
+
+static bool segment_waited_for(void *ctx)
+{
+    struct weir_stats s;
+    weir_stats(((struct rig *)ctx)->log, &s);
+    return s.stalls_segment > 0;
+}
+
+/* No segment is made: appends wait for one, and are refused once it is known that there is none. */
+static void waiting_for_segments_is_counted(void **state)
+{
+    (void)state;
+    struct rig rig;
+    struct weir_stats s;
+    struct workers workers;
+    struct sleepers sleepers = {.rig = &rig};
+    static const uint8_t payload[10000];
+    const struct weir_piece piece = {payload, sizeof payload};
+    const struct weir_record record = {&piece, 1, 0};
+    rig_make(&rig, posix_way);
+    rig.options.segment_bytes = 4 * RIG_SEGMENT; /* made piece by piece */
+    const struct fault_rule hold = {.kind = FAULT_WRITE, .name = "weir.prepare", .hold = true};
+    assert_int_equal(rig_open(&rig), 0);
+    (void)fault_io_arm(&rig.fault, &hold);
+    int code = 0;
+    for (unsigned i = 0; i < 200 && code == 0; i++) {
+        code = weir_append_group(rig.log, &record, 1, WEIR_TRY, NULL);
+        assert_int_equal(weir_sync(rig.log, WEIR_FOREVER), 0);
+    }
+    assert_int_equal(code, -EAGAIN);
+    workers_start(&workers, 1, append_one, &sleepers, test_seed());
+    const bool waited = wait_until(segment_waited_for, &rig);
+    fault_io_release(&rig.fault);
+    workers_finish(&workers);
+    assert_true(waited);
+    weir_stats(rig.log, &s);
+    assert_int_equal(s.refused_space, 0);
+    assert_true(s.stalls_segment >= 1);
+    assert_true(s.prefill_unthrottled >= 1); /* while it was waited for */
+
+    (void)fault_io_arm(
+        &rig.fault,
+        &(struct fault_rule){.kind = FAULT_WRITE, .name = "weir.prepare", .error = -ENOSPC});
+    unsigned refused = 0;
+    for (unsigned i = 0; i < 400 && refused < 5; i++) {
+        code = weir_append(rig.log, payload, sizeof payload, 0, NULL);
+        assert_true(code == 0 || code == -ENOSPC);
+        refused += code == -ENOSPC;
+    }
+    weir_stats(rig.log, &s);
+    assert_int_equal(refused, 5);
+    assert_int_equal(s.refused_space, 5);
+    fault_io_heal(&rig.fault);
+    assert_int_equal(rig_close(&rig), 0);
+    rig_destroy(&rig);
+}
+
+/* What the files saw of the keeper: looked at until both sides have said the same. */
+struct keeping {
+    struct rig *rig;
+    struct weir_stats s;
+    uint64_t control;
+    uint64_t filled;
+    uint64_t recycled;
+    uint64_t removed;
+};
+
+static bool keeping_agrees(void *ctx)
+{
+    struct keeping *const keeping = ctx;
+    struct fault_op *ops;
+    const size_t count = fault_io_ops(&keeping->rig->fault, &ops);
+    keeping->control = keeping->filled = keeping->recycled = keeping->removed = 0;
+    for (size_t i = 0; i < count; i++) {
+        const bool segment = strstr(ops[i].name, ".weir") != NULL;
+        if (ops[i].ended == 0 || ops[i].result < 0) {
+            continue;
+        }
+        if (ops[i].kind == FAULT_WRITE && strcmp(ops[i].name, "weir.control") == 0) {
+            keeping->control++;
+        } else if (ops[i].kind == FAULT_RENAME && segment) {
+            const bool made = strcmp(ops[i].from, "weir.prepare") == 0;
+            keeping->filled += made;
+            keeping->recycled += !made;
+        } else if (ops[i].kind == FAULT_UNLINK && segment) {
+            keeping->removed++;
+        }
+    }
+    free(ops);
+    weir_stats(keeping->rig->log, &keeping->s);
+    const struct weir_stats *const s = &keeping->s;
+    return s->control_writes == keeping->control && s->segments_prefilled == keeping->filled &&
+           s->segments_recycled == keeping->recycled && s->segments_removed == keeping->removed &&
+           keeping->recycled > 0 && keeping->removed > 0 && keeping->filled > 0;
+}
+
+static void the_keepers_work_is_counted_exactly(void **state)
+{
+    (void)state;
+    struct rig rig;
+    struct keeping keeping = {.rig = &rig};
+    weir_lsn last = 0;
+    rig_make(&rig, posix_way);
+    rig.options.recycle_segments = 1;
+    assert_int_equal(rig_open(&rig), 0);
+    fault_io_forget(&rig.fault);
+    for (uint64_t i = 0; i < 300; i++) {
+        assert_int_equal(rig_append(&rig, i, 6000, &last), 0);
+    }
+    assert_int_equal(weir_trim(rig.log, last), 0);
+    for (uint64_t i = 300; i < 400; i++) {
+        assert_int_equal(rig_append(&rig, i, 6000, &last), 0);
+    }
+    assert_int_equal(weir_trim(rig.log, last), 0);
+    assert_int_equal(weir_trim(rig.log, 0), 0); /* nothing to do is no trim */
+    assert_true(wait_until(keeping_agrees, &keeping));
+    assert_int_equal(keeping.s.trims, 2);
+    assert_true(keeping.s.checkpoints >= 1);
+    assert_true(keeping.s.checkpoints <= keeping.s.rotations);
+    assert_true(keeping.s.control_writes >= 2 * 2 + keeping.s.checkpoints);
+    assert_true(keeping.s.prefill_bytes >=
+                keeping.s.segments_prefilled * (RIG_SEGMENT - RIG_BLOCK));
+    assert_true(keeping.s.prefill_bytes <= (keeping.s.segments_prefilled + 1) * RIG_SEGMENT +
+                                               keeping.s.segments_recycled * RIG_SEGMENT);
+    assert_int_equal(rig_close(&rig), 0);
+    rig_destroy(&rig);
+}
+
+/* The newest batch stands in memory: no file is asked for it. An old one does not. */
+static void reading_from_memory_and_from_files_is_told_apart(void **state)
+{
+    (void)state;
+    struct rig rig;
+    struct weir_cursor *cursor;
+    struct weir_entry entry;
+    struct weir_stats before;
+    struct weir_stats after;
+    rig_make(&rig, posix_way);
+    assert_int_equal(rig_open(&rig), 0);
+    for (uint64_t i = 0; i < 150; i++) { /* into the third segment */
+        assert_int_equal(rig_append(&rig, i, 3000, NULL), 0);
+    }
+    weir_stats(rig.log, &before);
+    assert_int_equal(before.cursor_records, 0);
+    assert_int_equal(weir_cursor_open(rig.log, weir_durable_lsn(rig.log), WEIR_DURABLE, 0, &cursor),
+                     0);
+    assert_int_equal(weir_cursor_next(cursor, WEIR_TRY, &entry), WEIR_EEND);
+    weir_stats(rig.log, &before);
+    for (uint64_t i = 1; i <= 3; i++) {
+        assert_int_equal(rig_append(&rig, 100 + i, 3000, NULL), 0);
+        assert_int_equal(weir_cursor_next(cursor, WEIR_TRY, &entry), 0);
+        assert_int_equal(weir_cursor_next(cursor, WEIR_TRY, &entry), WEIR_EEND);
+        weir_stats(rig.log, &after);
+        assert_int_equal(after.cursor_slot_batches - before.cursor_slot_batches, i);
+        assert_int_equal(after.cursor_records, i);
+        assert_int_equal(after.cursor_bytes, i * 3000);
+        assert_int_equal(after.cursor_reads, before.cursor_reads);
+        assert_int_equal(after.cursor_read_bytes, before.cursor_read_bytes);
+    }
+    weir_cursor_close(cursor);
+
+    const uint64_t sequence = fault_io_now(&rig.fault);
+    weir_stats(rig.log, &before);
+    assert_int_equal(weir_cursor_open(rig.log, WEIR_LSN_OLDEST, WEIR_DURABLE, 0, &cursor), 0);
+    for (uint64_t i = 0; i < 140; i++) {
+        assert_int_equal(weir_cursor_next(cursor, WEIR_TRY, &entry), 0);
+    }
+    weir_cursor_close(cursor);
+    weir_stats(rig.log, &after);
+    assert_int_equal(after.cursor_slot_batches, before.cursor_slot_batches);
+    assert_int_equal(after.cursor_records - before.cursor_records, 140);
+    assert_int_equal(after.cursor_bytes - before.cursor_bytes, 140 * 3000);
+    const struct fault_look reads = {.kind = FAULT_READ, .name = ".weir", .after = sequence};
+    assert_int_equal(after.cursor_reads - before.cursor_reads, fault_io_count(&rig.fault, &reads));
+    assert_true(after.cursor_read_bytes - before.cursor_read_bytes >= 140 * 3000);
+    assert_int_equal(rig_close(&rig), 0);
+    rig_destroy(&rig);
+}
+
+/* Two writes whose syncs are one: both are under way when the first comes back. */
+static void operations_under_way_are_counted(void **state)
+{
+    (void)state;
+    for (unsigned way = 0; way < rig_way_count; way++) {
+        struct rig rig;
+        struct weir_stats s;
+        static const uint8_t payload[10000];
+        if (rig_ways[way].queue != FAULT_QUEUE_THREADS ||
+            (rig_ways[way].io != WEIR_IO_CHAIN && rig_ways[way].io != WEIR_IO_DSYNC)) {
+            continue;
+        }
+        rig_make(&rig, &rig_ways[way]);
+        rig.options.slots = 8;
+        rig.options.max_inflight = 2;
+        assert_int_equal(rig_open(&rig), 0);
+        weir_stats(rig.log, &s);
+        assert_int_equal(s.inflight, 0);
+        (void)fault_io_arm(
+            &rig.fault,
+            &(struct fault_rule){.kind = FAULT_WRITE, .name = ".weir", .hold = true});
+        for (unsigned i = 0; i < 5; i++) {
+            assert_int_equal(weir_append(rig.log, payload, sizeof payload, 0, NULL), 0);
+            if (i < 2) {
+                /* The third closes the second's slot, which then goes out beside the first. */
+                assert_true(i > 0 || fault_io_wait_held(&rig.fault, 1));
+            }
+        }
+        assert_true(fault_io_wait_held(&rig.fault, 2));
+        weir_stats(rig.log, &s);
+        assert_int_equal(s.inflight, 2);
+        assert_int_equal(s.inflight_max, 2); /* as it was limited */
+        fault_io_release(&rig.fault);
+        assert_int_equal(weir_sync(rig.log, WEIR_FOREVER), 0);
+        struct counted counted = {&rig, 5};
+        (void)wait_until(all_counted, &counted);
+        assert_int_equal(weir_shutdown(rig.log, WEIR_FOREVER), 0);
+        weir_stats(rig.log, &s);
+        assert_int_equal(s.inflight, 0);
+        assert_int_equal(s.inflight_max, 2);
+        assert_int_equal(rig_close(&rig), 0);
+        rig_destroy(&rig);
+    }
+}
+
 /* ---- under load ------------------------------------------------------------------------------ */
 
 struct load {
@@ -441,6 +813,13 @@ int main(int argc, char **argv)
         cmocka_unit_test(lone_appends_are_counted_exactly),
         cmocka_unit_test(refusals_and_oversize_are_counted),
         cmocka_unit_test(segments_and_readers_are_counted),
+        cmocka_unit_test(waits_are_counted_by_level),
+        cmocka_unit_test(sleeping_and_waking_is_counted),
+        cmocka_unit_test(slots_are_counted_by_who_closed_them),
+        cmocka_unit_test(waiting_for_segments_is_counted),
+        cmocka_unit_test(the_keepers_work_is_counted_exactly),
+        cmocka_unit_test(reading_from_memory_and_from_files_is_told_apart),
+        cmocka_unit_test(operations_under_way_are_counted),
         cmocka_unit_test(counters_never_fall_and_keep_their_relations),
         cmocka_unit_test(a_torn_end_is_told_of_at_opening),
         cmocka_unit_test(opening_tells_its_progress),
