@@ -25,7 +25,7 @@ fail() {
 }
 
 member() {
-    grep -oE "\"$2\":[0-9]+" "$1" | head -n 1 | cut -d: -f2
+    grep -oE "\"$2\":[0-9]+" "$1" | sed -n 1p | cut -d: -f2
 }
 
 # verdict_is WORD STATUS DIR: what verify and explain say. Leaves verify's JSON in "verdict.json".
@@ -95,7 +95,7 @@ segment_of() {
 
 # place LSN DIR: file and offset of an LSN, by weir explain.
 place() {
-    "$WEIR" explain "$2" "$1" | sed -nE 's/^ +file +([^,]+), offset ([0-9]+)$/\1 \2/p' | head -n 1
+    "$WEIR" explain "$2" "$1" | sed -nE 's/^ +file +([^,]+), offset ([0-9]+)$/\1 \2/p' | sed -n 1p
 }
 
 # smash DIR LSN: other bytes at an LSN.

@@ -11,7 +11,7 @@ trap 'rm -rf "$scratch"' EXIT
 awk '/^```c$/ {on = 1; next} /^```$/ {on = 0} on' "$source_dir/README.md" >"$scratch/example.c"
 lines=$(wc -l <"$scratch/example.c")
 [ "$lines" -ge 10 ] || { echo "README.md has no example"; exit 1; }
-library=$(find "$build_dir" -maxdepth 2 -name 'libweir.so' | head -n 1)
+library=$(find "$build_dir" -maxdepth 2 -name 'libweir.so' | sed -n 1p)
 [ -n "$library" ] || { echo "no libweir.so under $build_dir"; exit 1; }
 "$compiler" -std=c11 -Wall -Wextra -Werror -I"$source_dir/include" "$scratch/example.c" \
     -L"$(dirname "$library")" -lweir -Wl,-rpath,"$(dirname "$library")" -o "$scratch/example"
