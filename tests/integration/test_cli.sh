@@ -43,7 +43,7 @@ for line in lines:
 ' "$1" || { cat "$1" >&2; fail "$1 is not JSON"; }
 }
 
-verbs="ingest cat dump verify explain salvage copy trim doctor bench"
+verbs="ingest cat dump verify explain salvage copy trim doctor bench iobench"
 
 # ---- help and version
 status 0 "$WEIR" --help
@@ -106,6 +106,16 @@ complains "NEW" copy log
 complains "--dir" bench
 complains "--seconds" bench --dir log --seconds 0
 complains "--async" bench --dir log --async --wait none
+complains "--file" iobench
+complains "--depth" iobench --file log --depth 0
+complains "--depth" iobench --file log --depth 1025
+complains "--block" iobench --file log --block 100
+complains "--block" iobench --file log --block 1000
+complains "--backend" iobench --file log --backend magic
+complains "--buffers" iobench --file log --buffers small
+complains "--direct" iobench --file log --direct perhaps
+complains "--sync-every" iobench --file log --sync-every 4
+complains "--size" iobench --file log --size 1K
 
 # ---- a directory without a log
 status 1 "$WEIR" cat none
@@ -252,8 +262,14 @@ status 0 "$WEIR" doctor .
 for word in "kernel" "io_uring" "file system" "O_DIRECT" "memlock" "memory" "durable write" "auto"; do
     said out "$word"
 done
+for field in backend sq_entries cq_entries threads kernel_poll sq_poll_idle_ms max_inflight direct_io \
+    registered_buffers buffer_bytes refused; do
+    grep -Eq "^  $field  +[^ ]" out || fail "doctor does not tell $field of the effective config"
+done
 status 0 "$WEIR" doctor --json
 is_json out
+grep -Eq '"io_config":\{"backend":"(uring|posix)","sq_entries":[0-9]+,"cq_entries":[0-9]+,"threads":[0-9]+,"kernel_poll":false,"sq_poll_idle_ms":0,"max_inflight":256,"direct_io":false,"registered_buffers":[0-9]+,"buffer_bytes":65536,"refused":".*"\}' out ||
+    fail "doctor --json has another io_config: $(cat out)"
 [ "$(wc -l <out)" -eq 1 ] || fail "doctor --json prints more than a line"
 status 1 "$WEIR" doctor no-such-directory
 
@@ -290,5 +306,83 @@ before=$(ls bench)
 status 64 "$WEIR" bench --dir bench
 said err "not empty"
 [ "$(ls bench)" = "$before" ] || fail "bench touched a directory that was not empty"
+
+# ---- iobench: one line, these keys, and nothing left behind
+head='"engine": "version": "backend": "reason": "file": "size": "block": "pattern": "rw": "depth": "direct": "sync_every": "buffers": "seconds": "ops": "iops": "mb_per_s":'
+tail='"cpu_s": "cqe_overflows": "sq_dropped": "fio":'
+lat='"lat_us": "p50": "p90": "p99": "p99_9": "max":'
+sync='"sync_us": "p50": "p90": "p99": "p99_9": "max":'
+io_keys_are() {
+    is_json out
+    [ "$(wc -l <out)" -eq 1 ] || fail "iobench --json prints $(wc -l <out) lines"
+    local keys
+    keys=$(grep -oE '"[a-z0-9_]+":' out | tr '\n' ' ')
+    [ "$keys" = "$1 " ] || fail "iobench --json has the keys $keys, not $1"
+    grep -qE '"ops":[1-9]' out || fail "iobench --json has no operations: $(cat out)"
+    said out '"cqe_overflows":0,"sq_dropped":0,'
+}
+backends=posix
+"$WEIR" doctor --json . | grep -q '"io_uring":true' && backends="uring posix"
+io=("$WEIR" iobench --file scratch --size 1M --seconds 0.1 --direct no --fio no)
+for backend in $backends; do
+    for depth in 1 8; do
+        status 0 "${io[@]}" --backend "$backend" --depth "$depth" --json
+        io_keys_are "$head $lat \"syncs\": $tail"
+        said out "\"backend\":\"$backend\","
+        said out "\"depth\":$depth,\"direct\":false,\"sync_every\":0,\"buffers\":\"plain\","
+        said out '"syncs":0,'
+        status 0 "${io[@]}" --backend "$backend" --depth "$depth" --json --rw write --sync-every 2 --pattern sequential \
+            --buffers registered --block 8K
+        io_keys_are "$head $lat \"syncs\": $sync $tail"
+        said out '"block":8192,"pattern":"sequential","rw":"write",'
+        # A sync for every two writes; the window ends anywhere.
+        ops=$(sed -E 's/.*"ops":([0-9]+).*/\1/' out) syncs=$(sed -E 's/.*"syncs":([0-9]+).*/\1/' out)
+        if [ "$syncs" -gt "$((ops / 2))" ] || [ "$syncs" -lt "$((ops / 2 - 1))" ]; then
+            fail "$syncs syncs for $ops writes"
+        fi
+    done
+    [ ! -e scratch ] || fail "iobench left its file"
+done
+status 0 "${io[@]}"
+for word in "IOPS" "MB/s" "p50" "p90" "p99" "p99.9" "max" "backend" "1 MiB"; do
+    said out "$word"
+done
+# O_DIRECT, or a sentence that says how to do without.
+rc=0
+"$WEIR" iobench --file scratch --size 1M --seconds 0.1 --fio no >out 2>err || rc=$?
+[ "$rc" -eq 0 ] || { [ "$rc" -eq 1 ] && said err "--direct no"; } || fail "iobench with O_DIRECT: exit status $rc"
+[ ! -e scratch ] || fail "iobench left its file"
+# A file that is there: read, not written, not removed, as it was.
+status 0 "${io[@]}" --keep
+[ "$(stat -c %s scratch)" -eq 1048576 ] || fail "--keep did not, or not all of it"
+before=$(sha256sum scratch)
+status 0 "$WEIR" iobench --file scratch --seconds 0.1 --direct no --fio no
+said out "1 MiB"
+status 64 "${io[@]}" --rw write
+said err "--overwrite"
+status 64 "$WEIR" iobench --file scratch --size 2M --fio no
+said err "--size"
+[ "$(sha256sum scratch)" = "$before" ] || fail "iobench wrote to a file that it may only read"
+status 0 "${io[@]}" --rw write --overwrite --pattern sequential
+[ -e scratch ] || fail "iobench removed a file that it did not make"
+[ "$(stat -c %s scratch)" -eq 1048576 ] || fail "--overwrite changed the length"
+status 64 "$WEIR" iobench --file .
+status 1 "$WEIR" iobench --file no-such-directory/file --fio no
+# fio is run where it is, and told of where it is not.
+if command -v fio >/dev/null; then
+    # Where its io_uring engine is refused: a failure that says so, with the rest printed.
+    rc=0
+    "${io[@]}" --fio yes --json --depth 2 >out 2>err || rc=$?
+    is_json out
+    if [ "$rc" -eq 0 ]; then
+        grep -qE '"fio":\[\{"engine":"io_uring","iops":[0-9.]+,.*"ratio":[0-9.]+\}\]' out || fail "no ratio: $(cat out)"
+    else
+        said out '"engine":"io_uring","error":'
+        said err "fio"
+    fi
+fi
+mkdir nothing
+PATH=$PWD/nothing status 0 "${io[@]}" --json
+said out '"fio":[]'
 
 echo "ok"

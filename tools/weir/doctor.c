@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <weir/io.h>
 #include <weir/weir.h>
 
 enum {
@@ -19,6 +20,19 @@ enum {
     ADVICE_BYTES = 512,
     FREE_BYTES_LOW = 1 << 30,
     MEMLOCK_BYTES_LOW = 8 << 20, /* what eight slots of the default size take when registered */
+};
+
+static const char *const backend_words[] = {
+    [WEIR_IO_BACKEND_AUTO] = "auto",
+    [WEIR_IO_BACKEND_URING] = "uring",
+    [WEIR_IO_BACKEND_POSIX] = "posix",
+};
+
+/* What becomes of the default config of weir/io.h in this process. */
+struct io_look {
+    bool there; /* false: reason says why not */
+    struct weir_io_effective effective;
+    char reason[400];
 };
 
 struct advice {
@@ -123,6 +137,68 @@ static void advice_add(struct advice *advice, const char *format, ...)
     advice->count++;
 }
 
+static void io_look(struct io_look *look)
+{
+    struct weir_error error = text_no_error();
+    struct weir_io_queue *queue = NULL;
+
+    look->there = weir_io_queue_open(NULL, &queue, &error) == 0;
+    if (look->there) {
+        weir_io_queue_effective(queue, &look->effective);
+        weir_io_queue_close(queue);
+    }
+    snprintf(look->reason,
+             sizeof(look->reason),
+             "%s",
+             look->there ? look->effective.reason : error.text);
+}
+
+static void io_print(const struct io_look *look, const struct weir_probe *probe)
+{
+    const struct weir_io_config *const config = &look->effective.config;
+
+    printf("\nweir/io.h with its default config:\n");
+    if (!look->there) {
+        printf("  refused             %s\n", look->reason);
+        return;
+    }
+    printf("  backend             %s\n", backend_words[config->backend]);
+    printf("  sq_entries          %" PRIu32 "\n", config->sq_entries);
+    printf("  cq_entries          %" PRIu32 "\n", look->effective.cq_entries);
+    printf("  threads             %" PRIu32 "\n", look->effective.threads);
+    printf("  kernel_poll         %s\n", text_bool(config->kernel_poll));
+    printf("  sq_poll_idle_ms     %" PRIu32 "\n", config->sq_poll_idle_ms);
+    printf("  max_inflight        %" PRIu32 "\n", config->max_inflight);
+    printf("  direct_io           %s; files here %s\n",
+           text_bool(config->direct_io),
+           probe->direct ? "would take it" : "would not take it");
+    printf("  registered_buffers  %" PRIu32 "\n", config->registered_buffers);
+    printf("  buffer_bytes        %" PRIu32 "\n", config->buffer_bytes);
+    printf("  refused             %s\n", look->reason[0] != '\0' ? look->reason : "nothing");
+}
+
+static void io_json(struct json *json, const struct io_look *look)
+{
+    const struct weir_io_config *const config = &look->effective.config;
+
+    json_key(json, "io_config");
+    json_begin(json, '{');
+    if (look->there) {
+        json_member_text(json, "backend", backend_words[config->backend]);
+        json_member_u64(json, "sq_entries", config->sq_entries);
+        json_member_u64(json, "cq_entries", look->effective.cq_entries);
+        json_member_u64(json, "threads", look->effective.threads);
+        json_member_bool(json, "kernel_poll", config->kernel_poll);
+        json_member_u64(json, "sq_poll_idle_ms", config->sq_poll_idle_ms);
+        json_member_u64(json, "max_inflight", config->max_inflight);
+        json_member_bool(json, "direct_io", config->direct_io);
+        json_member_u64(json, "registered_buffers", config->registered_buffers);
+        json_member_u64(json, "buffer_bytes", config->buffer_bytes);
+    }
+    json_member_text(json, "refused", look->reason);
+    json_end(json, '}');
+}
+
 static void probe_print(const char *dir, const struct weir_probe *probe)
 {
     printf("library        %s\n", weir_version());
@@ -167,7 +243,10 @@ static void probe_print(const char *dir, const struct weir_probe *probe)
     printf("auto           %s%s%s\n", named ? "" : way, named ? "" : ": ", probe->io_auto_reason);
 }
 
-static void probe_json(const char *dir, const struct weir_probe *probe, const struct advice *advice)
+static void probe_json(const char *dir,
+                       const struct weir_probe *probe,
+                       const struct io_look *look,
+                       const struct advice *advice)
 {
     struct json json = JSON_INIT(stdout);
 
@@ -198,6 +277,7 @@ static void probe_json(const char *dir, const struct weir_probe *probe, const st
     json_member_bool(&json, "sync_implausible", probe->sync_implausible);
     json_member_text(&json, "io_auto", text_io(probe->io_auto));
     json_member_text(&json, "io_auto_reason", probe->io_auto_reason);
+    io_json(&json, look);
     json_key(&json, "warnings");
     json_begin(&json, '[');
     for (size_t i = 0; i < advice->count; i++) {
@@ -215,7 +295,8 @@ static const struct verb_text text = {
     .about =
         "Looks at the kernel, io_uring, the file system and the device under DIR (default: the\n"
         "current directory), measures durable writes, says what --io auto comes down to there\n"
-        "and why, and warns of what stands in the way of speed or durability, with the way out.\n"
+        "and why, what becomes of the default config of weir/io.h, and warns of what stands in\n"
+        "the way of speed or durability, with the way out.\n"
         "Writes a file of 1 MiB to DIR and removes it again.\n",
     .exits = "  0   looked, warnings or not\n"
              "  1   it failed: one line on standard error says what, and where\n"
@@ -249,12 +330,15 @@ int doctor_main(int argc, char **argv)
         text_failure("doctor", dir, rc, &error);
         return STATUS_FAILED;
     }
+    struct io_look look = {.there = false};
+    io_look(&look);
     struct advice advice = {0};
     advice_collect(&advice, &probe);
     if (as_json) {
-        probe_json(dir, &probe, &advice);
+        probe_json(dir, &probe, &look, &advice);
     } else {
         probe_print(dir, &probe);
+        io_print(&look, &probe);
         for (size_t i = 0; i < advice.count; i++) {
             printf("%swarning: %s.\n", i == 0 ? "\n" : "", advice.lines[i]);
         }

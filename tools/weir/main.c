@@ -27,6 +27,7 @@ static const struct verb_row verb_rows[] = {
     {"trim", trim_main, "give up the records before an LSN"},
     {"doctor", doctor_main, "say what this machine and a directory offer to a log"},
     {"bench", bench_main, "measure appending"},
+    {"iobench", iobench_main, "measure reading and writing a file through weir/io.h"},
 };
 
 enum { VERB_COUNT = sizeof(verb_rows) / sizeof(verb_rows[0]) };

@@ -14,5 +14,6 @@ int copy_main(int argc, char **argv);
 int trim_main(int argc, char **argv);
 int doctor_main(int argc, char **argv);
 int bench_main(int argc, char **argv);
+int iobench_main(int argc, char **argv);
 
 #endif
