@@ -19,7 +19,8 @@ void weir__error_from_fault(const struct weir__fault *fault, struct weir_error *
     }
     *error_out = (struct weir_error){
         .code = fault->code,
-        .system_code = fault->code < 0 && fault->code >= -ERROR_ERRNO_MAX ? -fault->code : 0,
+        .system_code =
+            fault->code < 0 && fault->code >= -ERROR_ERRNO_MAX ? -fault->code : fault->system_code,
         .offset = fault->offset,
         .lsn = fault->lsn,
     };

@@ -179,6 +179,7 @@ int weir__open_recover(struct weir_log *log,
         scan.report.verdict == WEIR_VERDICT_UNREADABLE) {
         code = scan.report.verdict == WEIR_VERDICT_CORRUPT ? WEIR_ECORRUPT : WEIR_EUNREADABLE;
         const struct weir_error *error = &scan.report.error;
+        fault->system_code = error->system_code;
         return weir__fault_set(fault,
                                code,
                                error->file,

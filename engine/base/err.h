@@ -12,6 +12,7 @@
  * when they say nothing. */
 struct weir__fault {
     int code;
+    int system_code; /* the errno beneath a code of ours; 0: none is known */
     uint64_t offset;
     weir_lsn lsn;
     char file[64];

@@ -62,7 +62,8 @@ static int scan_decide(struct weir__scan_state *scan,
     report->bad_lsn = bad_lsn;
     struct weir_error *const error = &report->error;
     error->code = fault->code;
-    error->system_code = fault->code < 0 && fault->code >= -4095 ? -fault->code : 0;
+    error->system_code =
+        fault->code < 0 && fault->code >= -4095 ? -fault->code : fault->system_code;
     error->offset = fault->offset;
     error->lsn = fault->lsn;
     (void)snprintf(error->file, sizeof error->file, "%s", fault->file);

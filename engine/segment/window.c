@@ -579,6 +579,9 @@ static int chunk_finish(struct weir__window *window,
     if (result == -ENOMEM) {
         return weir__fault_set(fault, result, name, offset, lsn, "no memory for a read");
     }
+    if (fault != NULL && fault->code == 0) {
+        fault->system_code = -result;
+    }
     return weir__fault_set(fault,
                            WEIR_EUNREADABLE,
                            name,

@@ -838,6 +838,7 @@ static void a_block_that_cannot_be_read_is_told_with_its_place(void **state)
     (void)close(segment_file(&rig, error.lsn, name));
     assert_string_equal(error.file, name);
     assert_int_equal(error.offset, error.lsn % RIG_SEGMENT);
+    assert_int_equal(error.system_code, EIO);
     assert_non_null(strstr(error.text, weir_strerror(-EIO)));
     assert_true(tag < 100);
     fault_io_heal(&rig.fault);

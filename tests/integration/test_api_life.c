@@ -357,6 +357,7 @@ static void what_cannot_be_recovered_is_left_as_it_was(void **state)
             assert_null(other.log);
             assert_int_equal(other.error.code, codes[i]);
             assert_string_not_equal(other.error.text, "");
+            assert_int_equal(other.error.system_code, codes[i] == WEIR_EUNREADABLE ? EIO : 0);
             if (codes[i] == WEIR_EFORMAT) {
                 assert_string_equal(other.error.file, WEIR__CONTROL_NAME);
             } else {
