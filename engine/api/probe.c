@@ -209,6 +209,14 @@ int weir_probe(const char *path, struct weir_probe *probe_out, struct weir_error
     struct weir__dir dir;
 
     if (!path || !probe_out) {
+        weir__fault_set(&fault,
+                        -EINVAL,
+                        "",
+                        UINT64_MAX,
+                        UINT64_MAX,
+                        "%s must not be NULL",
+                        !path ? "dir" : "probe_out");
+        weir__error_from_fault(&fault, error_out);
         return -EINVAL;
     }
     memset(probe_out, 0, sizeof *probe_out);
