@@ -665,6 +665,14 @@ static void a_small_ring_makes_small_windows(void **state)
         weir_executor_close(rig.executor);
         rig.config.sq_entries = 4;
         rig_open(&rig);
+        struct weir_io_effective effective;
+        weir_executor_effective(rig.executor, &effective);
+        if (rig.way->flags == 0) {
+            assert_int_equal(effective.config.max_inflight, 4);
+            assert_true(strstr(effective.reason, "max_inflight") != NULL);
+        } else if (rig.way->queue != QUEUE_RING) {
+            assert_int_equal(effective.config.max_inflight, INFLIGHT);
+        }
         for (unsigned i = 0; i < 50; i++) {
             rig_write(&rig, i * OP_BYTES, OP_BYTES, i);
         }
@@ -1763,8 +1771,50 @@ static void effective_tells_what_the_files_are(void **state)
     rig_destroy(&rig);
 }
 
+/* ---- for tests/integration/test_executor_enters.sh ------------------------------------------- */
+
+/* Executes a batch of `writes` writes of 4 KiB and a Sync (none: an empty batch) on a ring, and
+ * nothing else: so that its system calls can be counted from outside. */
+static int drive(const char *path, unsigned writes, unsigned inflight, bool direct)
+{
+    struct weir_writer *writer = NULL;
+    struct weir_executor *executor = NULL;
+    struct weir_batch *batch = NULL;
+    struct weir_io_config config = weir_io_config_default();
+    /* The writer is on the pool: the ring is the executor's alone. */
+    config.backend = WEIR_IO_BACKEND_POSIX;
+    config.direct_io = direct;
+    if (weir_writer_create(path, &config, &writer, NULL) != 0) {
+        return 1;
+    }
+    config.backend = WEIR_IO_BACKEND_URING;
+    config.max_inflight = inflight;
+    if (weir_batch_new(NULL, &batch) != 0 ||
+        weir_executor_open(writer, NULL, &config, 0, &executor, NULL) != 0) {
+        return 1;
+    }
+    for (unsigned i = 0; i < writes; i++) {
+        if (weir_batch_write(batch, i * BLOCK, model, BLOCK) != 0) {
+            return 1;
+        }
+    }
+    if (writes > 0 && weir_batch_sync(batch) != 0) {
+        return 1;
+    }
+    const int code = weir_executor_execute(executor, batch, NULL);
+    weir_executor_close(executor);
+    weir_batch_free(batch);
+    return weir_writer_close(writer, NULL) == 0 && code == 0 ? 0 : 1;
+}
+
 int main(int argc, char **argv)
 {
+    if (argc == 6 && strcmp(argv[1], "--drive") == 0) {
+        return drive(argv[2],
+                     (unsigned)strtoul(argv[3], NULL, 10),
+                     (unsigned)strtoul(argv[4], NULL, 10),
+                     strcmp(argv[5], "direct") == 0);
+    }
     test_begin(argc, argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reads_come_back_in_order_with_their_offsets),
