@@ -855,10 +855,11 @@ static int queue_sleep(struct weir__queue *queue, unsigned want, uint64_t deadli
     return error > 0 || error == -EINTR || error == -ETIME ? 0 : error;
 }
 
-/* For how many completions one sleep may ask so that a wake ends it. Arms the wake. */
-static unsigned queue_prepare_sleep(struct weir__queue *queue, unsigned want)
+/* For how many completions one sleep may ask so that a wake ends it: `want` at most, of the `need`
+ * that the caller waits for. Arms the wake. */
+static unsigned queue_prepare_sleep(struct weir__queue *queue, unsigned need, unsigned want)
 {
-    if (want > 1 && !queue->crowded && queue->crowd_full > 0) {
+    if (need > 1 && !queue->crowded && queue->crowd_full > 0) {
         queue->crowded = true;
         if (queue->wake_armed) {
             /* It stands alone, and is made to end so that it can stand with a crowd. */
@@ -916,7 +917,7 @@ int weir__uring_reap(struct weir__io *io,
             }
             return (int)count;
         }
-        const unsigned want = queue_prepare_sleep(queue, need - count);
+        const unsigned want = queue_prepare_sleep(queue, need, need - count);
         const int error = queue_sleep(queue, want, deadline_ns);
         if (error == -ETIMEDOUT) {
             /* The last look was before the time was up. */

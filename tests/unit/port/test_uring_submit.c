@@ -3,13 +3,27 @@
  *
  * Real kernels do that when memory is out, which no test can order. So this file compiles the queue
  * itself, with a submit in front of the real one that takes as many entries as the test allows, and
- * errors that the test gives. */
+ * errors that the test gives. The other calls that enter the kernel have one in front of them that
+ * counts, and the setting up one that refuses. */
 #include <liburing.h>
 
 static int submit_in_front(struct io_uring *ring);
+static int sleep_in_front(struct io_uring *ring,
+                          struct io_uring_cqe **completion_out,
+                          unsigned want,
+                          struct __kernel_timespec *limit,
+                          sigset_t *mask);
+static int bring_in_front(struct io_uring *ring);
+static int init_in_front(unsigned entries, struct io_uring *ring, struct io_uring_params *params);
 #define io_uring_submit submit_in_front
+#define io_uring_submit_and_wait_timeout sleep_in_front
+#define io_uring_get_events bring_in_front
+#define io_uring_queue_init_params init_in_front
 #include "port/uring.c"
 #undef io_uring_submit
+#undef io_uring_submit_and_wait_timeout
+#undef io_uring_get_events
+#undef io_uring_queue_init_params
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -28,8 +42,39 @@ static unsigned step_next;
 /* Not 0: what every submit fails with. */
 static int step_forever;
 
+/* Calls that entered the kernel: one each, since a sleep without a signal is one. */
+static unsigned entered;
+/* Setups with one of these flags are refused so. */
+static unsigned refused_flags;
+static int refused_error;
+
+static int sleep_in_front(struct io_uring *ring,
+                          struct io_uring_cqe **completion_out,
+                          unsigned want,
+                          struct __kernel_timespec *limit,
+                          sigset_t *mask)
+{
+    entered++;
+    return io_uring_submit_and_wait_timeout(ring, completion_out, want, limit, mask);
+}
+
+static int bring_in_front(struct io_uring *ring)
+{
+    entered++;
+    return io_uring_get_events(ring);
+}
+
+static int init_in_front(unsigned entries, struct io_uring *ring, struct io_uring_params *params)
+{
+    if ((params->flags & refused_flags) != 0) {
+        return refused_error;
+    }
+    return io_uring_queue_init_params(entries, ring, params);
+}
+
 static int submit_in_front(struct io_uring *ring)
 {
+    entered++;
     if (step_forever != 0) {
         return step_forever;
     }
@@ -86,6 +131,22 @@ static int set_up_armed(void **state)
     return set_up(state) != 0 ? -1 : weir__uring_reap(NULL, queue, &none, 1, 1, 1);
 }
 
+/* A ring of four, so that longer pushes go out in pieces. */
+static int set_up_short(void **state)
+{
+    (void)state;
+    if (set_up(state) != 0) {
+        return -1;
+    }
+    weir__uring_close(NULL, &mem, queue);
+    const struct weir__queue_config config = {.entries = 7, .ring_entries = 4, .lock_file = -1};
+    struct weir__queue_info info;
+    struct weir__event none;
+    return weir__uring_open(NULL, &mem, &config, &queue, &info) != 0
+               ? -1
+               : weir__uring_reap(NULL, queue, &none, 1, 1, 1);
+}
+
 static int tear_down(void **state)
 {
     (void)state;
@@ -124,12 +185,8 @@ static void expect_events(const char *kinds, const char *expected)
     unsigned got = 0;
     while (got < count) {
         struct weir__event events[ENTRIES];
-        const int reaped = weir__uring_reap(NULL,
-                                            queue,
-                                            events,
-                                            ENTRIES,
-                                            1,
-                                            weir__deadline(INT64_C(20000000000)));
+        const int reaped =
+            weir__uring_reap(NULL, queue, events, ENTRIES, 1, weir__deadline(INT64_C(20000000000)));
         assert_true(reaped > 0);
         for (int i = 0; i < reaped; i++) {
             const uint64_t data = events[i].data;
@@ -264,6 +321,138 @@ static void kernel_that_stays_full_ends_in_ebusy(void **state)
     expect_events("Ws", "++");
 }
 
+/* What went out stands, so what did not is told by events; a piece refused in front of everything
+ * is a push refused. */
+static void piece_that_fails_ends_as_cancelled_events(void **state)
+{
+    (void)state;
+    PLAY(4, -ENXIO);
+    assert_int_equal(push("WsWsWsw"), 0);
+    expect_events("WsWsWsw", "++++ccc");
+    PLAY(-ENXIO);
+    assert_int_equal(push("WsWsWsw"), -ENXIO);
+    assert_int_equal(queue->in_flight, 0);
+    struct weir__event none;
+    assert_int_equal(weir__uring_reap(NULL, queue, &none, 1, 1, 1), 0); /* sends what is left */
+    /* Cut inside of a piece: the piece goes on behind the run that was cut, and so does the push. */
+    PLAY(1);
+    assert_int_equal(push("WsWsWsw"), 0);
+    expect_events("WsWsWsw", "+c+++++");
+    /* Runs are never cut by a piece's end: 3 and not 4 go out first. */
+    PLAY(3, 2, -ENXIO);
+    assert_int_equal(push("WWsWsWs"), 0);
+    expect_events("WWsWsWs", "+++++cc");
+    assert_int_equal(push("WWsWsWs"), 0);
+    expect_events("WWsWsWs", "+++++++");
+}
+
+/* One call hands a long run over, one sleeps for all of it, the standing read included, whoever may
+ * use the ring; and closing what stands behind that read is no call for each. */
+static void long_run_and_its_reap_enter_the_kernel_twice(void **state)
+{
+    (void)state;
+    enum { LONG = 256 };
+    static struct weir__op ops[LONG];
+    static struct weir__event events[LONG];
+    for (unsigned shape = 0; shape < 2; shape++) {
+        const struct weir__queue_config config = {
+            .entries = LONG,
+            .ring_entries = shape * 1024,
+            .wanders = shape == 1,
+            .lock_file = -1,
+        };
+        struct weir__queue *own = NULL;
+        struct weir__queue_info info;
+        assert_int_equal(weir__uring_open(NULL, &mem, &config, &own, &info), 0);
+        for (int round = 0; round < 5; round++) {
+            for (unsigned i = 0; i < LONG; i++) {
+                ops[i] = (struct weir__op){
+                    .kind = i + 1 < LONG ? WEIR__OP_WRITE : WEIR__OP_SYNC,
+                    .file = file,
+                    .iov = &iov,
+                    .iov_count = 1,
+                    .offset = (uint64_t)i * 10,
+                    .link = i + 1 < LONG,
+                    .data = i,
+                };
+            }
+            entered = 0;
+            assert_int_equal(weir__uring_push(NULL, own, ops, LONG), 0);
+            unsigned got = 0;
+            while (got < LONG) {
+                /* Taken in parts, as by one who has room for fewer. */
+                const int reaped = weir__uring_reap(NULL,
+                                                    own,
+                                                    events + got,
+                                                    LONG - got < 64 ? LONG - got : 64,
+                                                    LONG - got,
+                                                    WEIR__NEVER);
+                assert_true(reaped > 0);
+                got += (unsigned)reaped;
+            }
+            assert_in_range(entered, 1, 2);
+            for (unsigned i = 0; i < LONG; i++) {
+                assert_int_equal(events[i].result, events[i].data + 1 < LONG ? 10 : 0);
+            }
+        }
+        entered = 0;
+        weir__uring_close(NULL, &mem, own);
+        assert_in_range(entered, 0, 3);
+    }
+}
+
+static void refused_kernel_poll_is_a_note_and_no_failure(void **state)
+{
+    (void)state;
+    const struct weir__queue_config config = {
+        .entries = ENTRIES,
+        .kernel_poll = true,
+        .kernel_poll_idle_ms = 1,
+        .lock_file = -1,
+    };
+    refused_flags = IORING_SETUP_SQPOLL;
+    refused_error = -EPERM;
+    struct weir__queue *own = NULL;
+    struct weir__queue_info info;
+    const int error = weir__uring_open(NULL, &mem, &config, &own, &info);
+    refused_flags = 0;
+    assert_int_equal(error, 0);
+    assert_false(info.kernel_poll);
+    assert_non_null(strstr(info.note, "no kernel poll: error 1"));
+    assert_int_equal(info.ring_entries, ENTRIES);
+    const struct weir__op op = {.kind = WEIR__OP_SYNC, .file = file, .data = 5};
+    struct weir__event event;
+    assert_int_equal(weir__uring_push(NULL, own, &op, 1), 0);
+    assert_int_equal(weir__uring_reap(NULL, own, &event, 1, 1, WEIR__NEVER), 1);
+    assert_int_equal(event.data, 5);
+    assert_int_equal(event.result, 0);
+    weir__uring_close(NULL, &mem, own);
+}
+
+/* What interrupts nobody would leave a thread waiting for one that is busy elsewhere. */
+static void ring_that_wanders_asks_for_no_owner(void **state)
+{
+    (void)state;
+    for (unsigned wanders = 0; wanders < 2; wanders++) {
+        const struct weir__queue_config config = {
+            .entries = ENTRIES,
+            .wanders = wanders == 1,
+            .lock_file = -1,
+        };
+        const unsigned single =
+            IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_COOP_TASKRUN;
+        refused_flags = wanders == 1 ? single : 0;
+        refused_error = -EIO;
+        struct weir__queue *own = NULL;
+        struct weir__queue_info info;
+        const int error = weir__uring_open(NULL, &mem, &config, &own, &info);
+        refused_flags = 0;
+        assert_int_equal(error, 0);
+        assert_int_equal((own->ring.flags & single) == 0, wanders == 1);
+        weir__uring_close(NULL, &mem, own);
+    }
+}
+
 int main(void)
 {
     char reason[256];
@@ -294,6 +483,16 @@ int main(void)
         cmocka_unit_test_setup_teardown(entry_in_front_of_a_push_is_not_taken_for_one_of_its_ops,
                                         set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(piece_that_fails_ends_as_cancelled_events,
+                                        set_up_short,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(long_run_and_its_reap_enter_the_kernel_twice,
+                                        set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(refused_kernel_poll_is_a_note_and_no_failure,
+                                        set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(ring_that_wanders_asks_for_no_owner, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
