@@ -358,9 +358,6 @@ static int segment_fetch(struct weir_segment *segment)
         segment->window_bytes = 0;
         result = segment_attempt(segment);
     }
-    if (result <= 0) {
-        segment->window_bytes = 0;
-    }
     return result;
 }
 

@@ -17,8 +17,9 @@
  * Direct reads whose place, length or memory is not a multiple of the block go through memory of
  * ours, and only what was asked for is copied. All other reads go straight into the caller's.
  *
- * The end of the file is believed only where a read gets nothing at it: a short result that stops
- * within a block may be any kernel's whim, and the file may have grown since.
+ * Whether a short result is the file's end is found out below (io/transfer.h). But a file may grow
+ * while its pieces are read: one that ends early is not believed to be the last while others are
+ * behind it.
  *
  * What can fail: a read, which is then the whole call's error, whatever else arrived; memory for a
  * piece that has to go round. A ring that breaks while pieces are in flight is not used any more.
@@ -275,7 +276,7 @@ static int64_t read_here(struct weir_reader *reader,
     size_t done = 0;
     int code = 0;
 
-    /* Each turn brings at least a byte, or is the last. */
+    /* Each turn brings all that it wants, or is the last. */
     while (done < bytes) {
         const uint64_t at = offset + done;
         const uint64_t from = weir__align_down(at, block);
@@ -300,12 +301,9 @@ static int64_t read_here(struct weir_reader *reader,
                 memcpy(buffer + done, bounce.memory + skip, got);
             }
         }
-        if (code != 0 || got == 0) {
+        done += code == 0 ? got : 0;
+        if (code != 0 || got < want) {
             break;
-        }
-        done += got;
-        if (got < want && block == 1) {
-            break; /* a read got nothing behind it already */
         }
     }
     if (bounce.ours) {
@@ -531,7 +529,7 @@ static int64_t read_on_ring(struct weir_reader *reader,
     if (call.short_at == READER_NOWHERE) {
         return (int64_t)bytes;
     }
-    /* The file's end, as a rule: one read that gets nothing proves it. */
+    /* The file's end, as a rule, but others may have been read behind it since. */
     const size_t done = (size_t)(call.short_at - offset);
     const int64_t more = read_here(reader, lane, call.short_at, buffer + done, bytes - done);
     return more < 0 ? more : (int64_t)done + more;

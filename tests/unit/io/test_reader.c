@@ -567,6 +567,13 @@ static size_t queued_under_way(struct fault_io *fault)
     return under_way;
 }
 
+static bool three_calls_begun(void *ctx)
+{
+    struct weir__reader_counts counts;
+    weir__reader_counts(((struct held *)ctx)->reader, &counts);
+    return counts.ring + counts.here == 3;
+}
+
 /* max_inflight is for all lanes together: of six, a call of four pieces takes four, the next one
  * gets two, and the third has to do without. */
 static void operations_in_flight_are_bounded_over_all_lanes(void **state)
@@ -588,12 +595,13 @@ static void operations_in_flight_are_bounded_over_all_lanes(void **state)
     workers_start(&second, 1, read_large, &held, 1);
     const bool two = fault_io_wait_held(&held.fault, 6);
     workers_start(&third, 1, read_large, &held, 1);
-    const bool three = workers_join(&third);
+    const bool three = wait_until(three_calls_begun, &held);
     weir__reader_counts(held.reader, &counts);
     const size_t under_way = queued_under_way(&held.fault);
     fault_io_heal(&held.fault);
     workers_finish(&first);
     workers_finish(&second);
+    workers_finish(&third);
     assert_true(one && two && three);
     assert_true(under_way <= 6);
     assert_true(counts.ring <= 2);
