@@ -31,7 +31,7 @@ struct device {
     uint8_t *bytes; /* 16 blocks of 'a', 'b', ... */
 };
 
-static void device_make(struct device *device, enum fault_queue_kind kind)
+static void device_make(struct device *device, enum fault_queue_kind kind, struct weir__io *base)
 {
     struct weir__queue_info info;
     const struct weir__queue_config config = {.entries = 16, .lock_file = -1};
@@ -39,6 +39,7 @@ static void device_make(struct device *device, enum fault_queue_kind kind)
     weir__mem_init(&device->mem, NULL);
     temp_dir_make(device->path);
     fault_io_init(&device->fault, kind);
+    device->fault.base = base;
     struct weir__io *const io = &device->fault.io;
     assert_int_equal(io->ops->open_dir(io, device->path, false, &device->dir), 0);
     assert_int_equal(
@@ -92,15 +93,18 @@ static bool durable(struct device *device, unsigned block, unsigned count)
                                (size_t)count * BLOCK);
 }
 
+/* The ring, the pool in its place, and the threads that need neither. */
 static void each_queue(void (*test)(struct device *device))
 {
-    for (int kind = 0; kind < 2; kind++) {
+    for (int kind = 0; kind < 3; kind++) {
         struct device device;
         if (kind == 0 && !fault_io_has_ring()) {
             print_message("skipped, io_uring is refused here\n");
             continue;
         }
-        device_make(&device, kind == 0 ? FAULT_QUEUE_RING : FAULT_QUEUE_THREADS);
+        device_make(&device,
+                    kind == 2 ? FAULT_QUEUE_THREADS : FAULT_QUEUE_RING,
+                    kind == 1 ? weir__io_system_pool() : weir__io_system());
         test(&device);
         device_destroy(&device);
     }
@@ -355,6 +359,46 @@ static void operations_are_written_down_in_order(void **state)
     each_queue(counts_what_was_done);
 }
 
+/* What is asked for at once comes at once; a queue's figures pass; and a release reaches every queue
+ * that there is, not only the one opened last. */
+static void waits_for_all(struct device *device)
+{
+    struct weir__io *const io = &device->fault.io;
+    struct weir__queue_info info;
+    const struct weir__queue_config config = {.entries = 16, .lock_file = -1};
+    struct weir__queue *later = NULL;
+    assert_int_equal(io->ops->queue_open(io, &device->mem, &config, &later, &info), 0);
+    struct weir__op ops[4];
+    for (unsigned i = 0; i < 4; i++) {
+        ops[i] = (struct weir__op){.kind = WEIR__OP_SYNC, .file = device->file, .data = i};
+    }
+    struct weir__event events[16];
+    const uint64_t deadline_ns = weir__now_ns() + TEST_PATIENCE_NS;
+    assert_int_equal(io->ops->queue_push(io, device->queue, ops, 4), 0);
+    assert_int_equal(io->ops->queue_reap(io, device->queue, events, 16, 4, deadline_ns), 4);
+
+    fault_io_arm(&device->fault, &(struct fault_rule){.kind = FAULT_SYNC, .hold = true});
+    assert_int_equal(io->ops->queue_push(io, device->queue, ops, 1), 0);
+    assert_true(fault_io_wait_held(&device->fault, 1));
+    fault_io_release(&device->fault);
+    int got = 0;
+    while (got == 0 && weir__now_ns() < deadline_ns) {
+        got = io->ops->queue_reap(io, device->queue, events, 16, 1, WEIR__NEVER);
+    }
+    assert_int_equal(got, 1);
+    struct weir__queue_faults faults = {1, 1};
+    io->ops->queue_faults(io, device->queue, &faults);
+    assert_int_equal(faults.overflows, 0);
+    assert_int_equal(faults.dropped, 0);
+    io->ops->queue_close(io, &device->mem, later);
+}
+
+static void several_events_and_several_queues(void **state)
+{
+    (void)state;
+    each_queue(waits_for_all);
+}
+
 int main(int argc, char **argv)
 {
     test_begin(argc, argv);
@@ -365,6 +409,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(rules_spoil_what_they_name_and_nothing_else),
         cmocka_unit_test(held_operations_begin_when_they_are_released),
         cmocka_unit_test(operations_are_written_down_in_order),
+        cmocka_unit_test(several_events_and_several_queues),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
