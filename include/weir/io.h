@@ -317,7 +317,7 @@ struct weir_execution {
     size_t failed;   /* index of the operation that failed; SIZE_MAX if none did */
     int code;        /* its error, 0 */
     /* Operations behind the failed one that may have been carried out: 0, but with
-     * WEIR_EXECUTOR_SIDE_BY_SIDE those of the same run. */
+     * WEIR_EXECUTOR_SIDE_BY_SIDE, or where the ring itself broke, those that were submitted. */
     size_t unsure;
     const struct weir_read_result *reads; /* of the reads executed, in order */
     size_t read_count;
@@ -351,11 +351,14 @@ WEIR_API int weir_executor_for_reader(struct weir_reader *reader,
                                       struct weir_executor **executor_out,
                                       struct weir_error *error_out);
 /* Carries out a batch, in its order: a Sync comes after all before it and before all after it. One
- * submission per max_inflight operations.
+ * submission per max_inflight operations. On direct files any offset and length will do; a write
+ * that is not of whole blocks goes alone, and the file's length is exact when it has ended.
  * batch        emptied on success; on an error it keeps the failed operation and those behind it
  * execution_out  [out] may be NULL; also filled on an error
- * Return       0 | -EINVAL a WRITE without a writer or a READ without a reader, found before
- *              anything is executed | the first failed operation's error
+ * Return       0 | -EINVAL a WRITE without a writer or a READ without a reader, and -ENOMEM for
+ *              what is to be read: found before anything is executed, the batch is as it was | the
+ *              first failed operation's error. A failed Sync is final: what it could not write may
+ *              be gone, and every later Sync of this executor fails with the same error
  * Durability   at 0: of everything before the last Sync */
 WEIR_API int weir_executor_execute(struct weir_executor *executor,
                                    struct weir_batch *batch,
