@@ -373,7 +373,7 @@ void weir_log_describe(struct weir_log *log, struct weir_log_info *info_out)
     info_out->io_uring = flusher->ring;
     info_out->direct = log->dir.direct;
     info_out->buffers_registered = flusher->queue_info.buffers_registered;
-    info_out->huge_pages = log->stage.buffers_bytes >= (2u << 20);
+    info_out->huge_pages = log->stage.buffers_bytes >= (2u << 20) && !log->options.no_huge_pages;
     info_out->lock_in_ring = flusher->queue_info.lock_registered;
     info_out->block_bytes = log->block_bytes;
     info_out->slot_bytes = log->options.slot_bytes;

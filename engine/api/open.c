@@ -78,6 +78,7 @@ static struct weir_log *log_new(const struct weir_options *options, struct weir_
                                          options->memory->ctx};
     }
     weir__mem_init(&mem, options->memory ? &hooks : NULL);
+    mem.no_huge_pages = options->no_huge_pages;
     struct weir_log *log = weir__mem_alloc(&mem, sizeof *log, WEIR__LINE);
     if (!log) {
         weir__mem_exit(&mem);

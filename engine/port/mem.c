@@ -220,7 +220,7 @@ void *weir__mem_alloc_io(struct weir__mem *mem, size_t bytes)
     }
     /* Advice before the first touch, so that the clearing below faults huge pages in. Both are a
      * gain where they work and no loss where they do not; the results are not looked at. */
-    if (rounded >= MEM_HUGE_BYTES) {
+    if (rounded >= MEM_HUGE_BYTES && !mem->no_huge_pages) {
         (void)madvise(block, rounded, MADV_HUGEPAGE);
     }
     (void)madvise(block, rounded, MADV_DONTFORK);

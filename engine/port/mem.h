@@ -23,6 +23,7 @@ struct weir__mem_hooks {
 
 struct weir__mem {
     struct weir__mem_hooks hooks; /* alloc == NULL: not used */
+    bool no_huge_pages;           /* set before start: I/O buffers are not asked onto them */
     const char *source;           /* "host", "jemalloc", "malloc"; static text */
     /* jemalloc's functions and the log's own arena; NULL: not used. Set before start. */
     void *(*je_mallocx)(size_t bytes, int flags);
@@ -51,9 +52,9 @@ void weir__mem_free(struct weir__mem *mem, void *block, size_t bytes);
  * NULL. */
 void weir__mem_abandon(struct weir__mem *mem, void *block, size_t bytes);
 
-/* I/O buffers: aligned to 2 MiB from 2 MiB up and asked onto huge pages, else to 4 KiB; kept out of
- * forked children (MADV_DONTFORK, undone before the memory goes back). bytes is rounded up to the
- * alignment: weir__mem_io_bytes. */
+/* I/O buffers: aligned to 2 MiB from 2 MiB up and asked onto huge pages (unless no_huge_pages), else
+ * to 4 KiB; kept out of forked children (MADV_DONTFORK, undone before the memory goes back). bytes
+ * is rounded up to the alignment: weir__mem_io_bytes. */
 void *weir__mem_alloc_io(struct weir__mem *mem, size_t bytes);
 void weir__mem_free_io(struct weir__mem *mem, void *block, size_t bytes);
 size_t weir__mem_io_bytes(size_t bytes);

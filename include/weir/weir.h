@@ -120,7 +120,7 @@ struct weir_options {
     bool read_only;  /* open a log, live or not, for cursors only; takes no lock, writes nothing */
     bool must_exist; /* do not create: WEIR_ENOLOG if there is no log */
     bool buffered;   /* do not use O_DIRECT even where the file system takes it */
-    bool no_huge_pages; /* reserved for tests of the fallback */
+    bool no_huge_pages; /* do not ask for them: for hosts that count every page */
     /* Of segments to come; a multiple of the block. 0 = 64 MiB (an existing log: as it is). */
     uint64_t segment_bytes;
     /* At creation only. 0 = 4096, or more if the device's direct I/O needs it. */
@@ -338,14 +338,15 @@ WEIR_API int weir_append_wait(struct weir_log *log,
  * lsn          as an append returned it. A position above all appended ones is waited for as well
  * timeout_ns   WEIR_TRY, WEIR_FOREVER or ns from now
  * Return       0 | -ETIMEDOUT (-EAGAIN for WEIR_TRY) | WEIR_EFAILED fate unknown until reopened |
- *              WEIR_ESHUTDOWN the log has drained and will never get there
+ *              WEIR_ESHUTDOWN the log has drained and will never get there | -EINVAL no such level
+ *              | WEIR_EREADONLY | WEIR_EFORKED
  * Ordering     at 0 every lower LSN has reached the level too */
 WEIR_API int
 weir_wait(struct weir_log *log, weir_lsn lsn, enum weir_level level, int64_t timeout_ns);
 
 /* Makes everything durable that was appended before the call (by this thread, or seen by it to have
  * returned).
- * Return       0 | -ETIMEDOUT | WEIR_EFAILED. Progress: sleeps */
+ * Return       0 | -ETIMEDOUT | WEIR_EFAILED | WEIR_EREADONLY | WEIR_EFORKED. Progress: sleeps */
 WEIR_API int weir_sync(struct weir_log *log, int64_t timeout_ns);
 
 /* Waits until everything that was appended before the call has reached the kernel: weir_sync for
@@ -393,7 +394,9 @@ WEIR_API int weir_trim(struct weir_log *log, weir_lsn before);
  * ---------------------------------------------------------------------------------------------- */
 
 enum weir_cursor_flags {
-    WEIR_CURSOR_PIN = 1,        /* hold back trimming at this cursor's position */
+    /* Hold back trimming at this cursor's position. Without effect on a log opened read-only: its
+     * writer knows nothing of it. */
+    WEIR_CURSOR_PIN = 1,
     WEIR_CURSOR_READ_AHEAD = 2, /* for scans: read ahead through io_uring where it is to be had */
 };
 
@@ -410,7 +413,8 @@ struct weir_entry {
  * lsn          WEIR_LSN_OLDEST, or any position; below the oldest: WEIR_EPASSED
  * level        what records must have reached to be shown. A log opened read-only takes every
  *              level: APPENDED is then WRITTEN
- * Return       0 | WEIR_EPASSED | WEIR_ECORRUPT | -ENOMEM | -EINVAL | an errno
+ * Return       0 | WEIR_EPASSED | WEIR_ECORRUPT | WEIR_EUNREADABLE | -EAGAIN 64 cursors pin already
+ *              | -ENOMEM | -EINVAL | WEIR_EFORKED | an errno
  * Threads      a cursor is used by one thread at a time; cursors are independent. Progress: may
  *              read one segment's headers
  * Ownership    the cursor is the caller's until weir_cursor_close, which must come before
@@ -424,9 +428,9 @@ WEIR_API int weir_cursor_open(struct weir_log *log,
 /* The next record, verified.
  * timeout_ns   how long to wait at the tail: WEIR_TRY, WEIR_FOREVER or ns from now
  * Return       0 | WEIR_EEND none yet (also after the timeout), or never one (log shut down) |
- *              WEIR_EPASSED trimmed meanwhile | WEIR_ECORRUPT, WEIR_EUNREADABLE: weir_cursor_error
- *              says where | WEIR_EEPOCH the log was cut below this position. After an error the
- *              position is unchanged
+ *              WEIR_EPASSED trimmed meanwhile, and its file is gone | WEIR_ECORRUPT,
+ *              WEIR_EUNREADABLE: weir_cursor_error says where | WEIR_EEPOCH the log was cut below
+ *              this position. After an error the position is unchanged
  * Progress     reads; sleeps up to timeout_ns */
 WEIR_API int
 weir_cursor_next(struct weir_cursor *cursor, int64_t timeout_ns, struct weir_entry *entry_out);
@@ -475,7 +479,7 @@ WEIR_API int weir_cursor_batch(struct weir_cursor *cursor, struct weir_batch_inf
     X(write_bytes, "bytes written to segments by the flusher")                                     \
     X(syncs, "operations that ask the device for durability: fdatasync, RWF_DSYNC writes")         \
     X(chains, "write+fsync chains submitted to the ring")                                          \
-    X(covering_syncs, "fsyncs that covered more than one write")                                   \
+    X(covering_syncs, "fsyncs that covered more than one batch")                                   \
     X(submits, "submissions to the ring")                                                          \
     X(inflight_max, "most operations under way at once")                                           \
     X(flusher_sleeps, "times the flusher slept")                                                   \

@@ -10,6 +10,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -169,6 +170,49 @@ static void structs_of_other_versions_are_read_as_far_as_they_go(void **state)
     assert_int_equal(info.slots, 8);
     assert_int_equal(weir_close(log, NULL), 0);
     rig_destroy(&rig);
+}
+
+/* Bytes of this process that were asked onto huge pages. */
+static uint64_t advised_huge(void)
+{
+    FILE *const maps = fopen("/proc/self/smaps", "r");
+    char line[512];
+    unsigned long from = 0;
+    unsigned long to = 0;
+    uint64_t bytes = 0;
+    assert_non_null(maps);
+    while (fgets(line, sizeof line, maps) != NULL) {
+        unsigned long a;
+        unsigned long b;
+        if (sscanf(line, "%lx-%lx ", &a, &b) == 2) {
+            from = a;
+            to = b;
+        } else if (strncmp(line, "VmFlags:", 8) == 0 && strstr(line, " hg") != NULL) {
+            bytes += to - from;
+        }
+    }
+    (void)fclose(maps);
+    return bytes;
+}
+
+static void huge_pages_are_asked_for_unless_refused(void **state)
+{
+    (void)state;
+    const uint64_t before = advised_huge();
+    for (int refused = 0; refused < 2; refused++) {
+        char path[TEMP_DIR_BYTES];
+        struct weir_options options = WEIR_OPTIONS_INIT;
+        struct weir_log *log;
+        struct weir_log_info info;
+        options.no_huge_pages = refused != 0;
+        temp_dir_make(path);
+        assert_int_equal(weir_open(path, &options, &log, NULL), 0);
+        weir_log_describe(log, &info);
+        assert_int_equal(info.huge_pages, refused == 0);
+        assert_int_equal(advised_huge() >= before + 8 * MIB, refused == 0);
+        assert_int_equal(weir_close(log, NULL), 0);
+        temp_dir_remove(path);
+    }
 }
 
 static void defaults_are_what_the_header_says(void **state)
@@ -493,6 +537,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(sizes_that_are_no_multiple_of_the_logs_block_are_refused),
         cmocka_unit_test(structs_of_other_versions_are_read_as_far_as_they_go),
         cmocka_unit_test(defaults_are_what_the_header_says),
+        cmocka_unit_test(huge_pages_are_asked_for_unless_refused),
         cmocka_unit_test(the_report_names_the_log_and_its_epoch),
         cmocka_unit_test(every_bound_is_inside),
         cmocka_unit_test(defaults_behind_the_scenes),
