@@ -537,6 +537,44 @@ static void a_sync_comes_between_what_is_before_and_behind(void **state)
     }
 }
 
+/* A read beyond the end finds nothing there, and so it must be although a write behind it in the
+ * batch makes the file longer. */
+static void a_read_beyond_the_end_holds_up_what_lengthens_the_file(void **state)
+{
+    (void)state;
+    for (size_t w = 0; w < WAYS; w++) {
+        struct rig rig;
+        struct workers workers;
+        if (!rig_begin(&rig, w, 2 * BLOCK)) {
+            continue;
+        }
+        rig_write(&rig, 0, BLOCK, 1);
+        assert_int_equal(weir_batch_read(rig.batch, 4 * BLOCK, BLOCK), 0);
+        rig_write(&rig, BLOCK, BLOCK, 2); /* within the file: not held up */
+        rig_write(&rig, 8 * BLOCK, BLOCK, 3);
+        (void)fault_io_arm(
+            &rig.fault,
+            &(struct fault_rule){.kind = FAULT_READ, .name = NAME, .times = 1, .hold = true});
+        workers_start(&workers, 1, run_execute, &rig, 1);
+        const bool held = fault_io_wait_held(&rig.fault, 1);
+        const bool side = rig.way->flags != 0;
+        struct came_back within = {&rig, FAULT_WRITE, side ? 2 : 0};
+        const bool came = wait_until(came_back, &within);
+        const size_t begun = rig_count(&rig, FAULT_WRITE, 0);
+        fault_io_release(&rig.fault);
+        workers_finish(&workers);
+        assert_true(held);
+        assert_true(came);
+        if (side) {
+            assert_int_equal(begun, 2);
+        }
+        assert_done(&rig, 4, 1);
+        assert_int_equal(rig.execution.reads[0].bytes, 0);
+        assert_int_equal(rig_file(&rig, content), 9 * BLOCK);
+        rig_destroy(&rig);
+    }
+}
+
 /* What is read is told in the order of the batch, whatever came back first. */
 static void reads_that_came_back_late_keep_their_place(void **state)
 {
@@ -931,29 +969,29 @@ static void short_results_are_gone_on_with(void **state)
 static void of_several_errors_the_lowest_index_counts(void **state)
 {
     (void)state;
-    for (size_t w = 0; w < WAYS; w++) {
+    static const unsigned late_ones[] = {2, 5};
+    for (size_t w = 0; w < 2 * WAYS; w++) {
+        const unsigned late = late_ones[w % 2];
         struct rig rig;
         struct workers workers;
-        if (ways[w].flags == 0 || !rig_begin(&rig, w, 0)) {
+        if (ways[w / 2].flags == 0 || !rig_begin(&rig, w / 2, 0)) {
             continue;
         }
         for (unsigned i = 0; i < 8; i++) {
             rig_write(&rig, i * OP_BYTES, OP_BYTES, i);
         }
-        /* 2 fails late, 5 at once. */
-        (void)fault_io_arm(&rig.fault,
-                           &(struct fault_rule){.kind = FAULT_WRITE,
-                                                .name = NAME,
-                                                .offset_from = 2 * OP_BYTES,
-                                                .times = 1,
-                                                .error = -ENOSPC,
-                                                .hold = true});
-        (void)fault_io_arm(&rig.fault,
-                           &(struct fault_rule){.kind = FAULT_WRITE,
-                                                .name = NAME,
-                                                .offset_from = 5 * OP_BYTES,
-                                                .times = 1,
-                                                .error = -EIO});
+        /* One fails late, the other at once. The rule of the one behind is armed first: it fits
+         * neither's forerunner. */
+        for (unsigned i = 0; i < 2; i++) {
+            const unsigned index = i == 0 ? 5 : 2;
+            (void)fault_io_arm(&rig.fault,
+                               &(struct fault_rule){.kind = FAULT_WRITE,
+                                                    .name = NAME,
+                                                    .offset_from = index * OP_BYTES,
+                                                    .times = 1,
+                                                    .error = index == 2 ? -ENOSPC : -EIO,
+                                                    .hold = index == late});
+        }
         workers_start(&workers, 1, run_execute, &rig, 1);
         const bool held = fault_io_wait_held(&rig.fault, 1);
         fault_io_release(&rig.fault);
@@ -964,6 +1002,7 @@ static void of_several_errors_the_lowest_index_counts(void **state)
         assert_int_equal(rig.execution.executed, 2);
         assert_int_equal(rig.execution.unsure, 5);
         assert_int_equal(weir_batch_len(rig.batch), 6);
+        fault_io_heal(&rig.fault);
         assert_int_equal(rig_execute(&rig), 0);
         assert_done(&rig, 6, 0);
         rig_destroy(&rig);
@@ -1823,6 +1862,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(an_empty_batch_and_empty_operations_submit_nothing),
         cmocka_unit_test(what_is_under_way_holds_up_what_has_to_wait),
         cmocka_unit_test(a_sync_comes_between_what_is_before_and_behind),
+        cmocka_unit_test(a_read_beyond_the_end_holds_up_what_lengthens_the_file),
         cmocka_unit_test(reads_that_came_back_late_keep_their_place),
         cmocka_unit_test(max_inflight_bounds_and_is_refilled),
         cmocka_unit_test(in_order_a_window_is_one_submission),
