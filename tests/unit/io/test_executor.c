@@ -575,6 +575,46 @@ static void a_read_beyond_the_end_holds_up_what_lengthens_the_file(void **state)
     }
 }
 
+/* And the other way round: what a write leaves between the end and itself is there for a read
+ * behind it in the batch. */
+static void a_write_beyond_the_end_holds_up_who_reads_the_hole(void **state)
+{
+    (void)state;
+    for (size_t w = 0; w < WAYS; w++) {
+        struct rig rig;
+        struct workers workers;
+        if (!rig_begin(&rig, w, 2 * BLOCK)) {
+            continue;
+        }
+        rig_write(&rig, 8 * BLOCK, BLOCK, 1);
+        assert_int_equal(weir_batch_read(rig.batch, 0, BLOCK), 0); /* not held up */
+        assert_int_equal(weir_batch_read(rig.batch, 4 * BLOCK, BLOCK), 0);
+        (void)fault_io_arm(
+            &rig.fault,
+            &(struct fault_rule){.kind = FAULT_WRITE, .name = NAME, .times = 1, .hold = true});
+        workers_start(&workers, 1, run_execute, &rig, 1);
+        const bool held = fault_io_wait_held(&rig.fault, 1);
+        const bool side = rig.way->flags != 0;
+        struct came_back within = {&rig, FAULT_READ, side ? 1 : 0};
+        const bool came = wait_until(came_back, &within);
+        const size_t begun = rig_count(&rig, FAULT_READ, 0);
+        fault_io_release(&rig.fault);
+        workers_finish(&workers);
+        assert_true(held);
+        assert_true(came);
+        if (side) {
+            assert_int_equal(begun, 1);
+        }
+        assert_done(&rig, 3, 2);
+        assert_true(is_old(rig.execution.reads[0].data, BLOCK, 0));
+        assert_int_equal(rig.execution.reads[1].bytes, BLOCK);
+        for (size_t i = 0; i < BLOCK; i++) {
+            assert_int_equal(((const uint8_t *)rig.execution.reads[1].data)[i], 0);
+        }
+        rig_destroy(&rig);
+    }
+}
+
 /* What is read is told in the order of the batch, whatever came back first. */
 static void reads_that_came_back_late_keep_their_place(void **state)
 {
@@ -1741,6 +1781,9 @@ static void a_public_executor_works_on_its_writer_and_reader(void **state)
         config.backend = backends[i % 2];
         config.direct_io = i / 2 % 2 == 1;
         config.max_inflight = 7;
+        /* Once through the kernel's thread. */
+        config.kernel_poll = i == 4;
+        config.sq_poll_idle_ms = 1;
         if (config.backend == WEIR_IO_BACKEND_URING && !weir_io_uring_available(NULL, 0)) {
             print_message("no io_uring here\n");
             continue;
@@ -1863,6 +1906,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(what_is_under_way_holds_up_what_has_to_wait),
         cmocka_unit_test(a_sync_comes_between_what_is_before_and_behind),
         cmocka_unit_test(a_read_beyond_the_end_holds_up_what_lengthens_the_file),
+        cmocka_unit_test(a_write_beyond_the_end_holds_up_who_reads_the_hole),
         cmocka_unit_test(reads_that_came_back_late_keep_their_place),
         cmocka_unit_test(max_inflight_bounds_and_is_refilled),
         cmocka_unit_test(in_order_a_window_is_one_submission),
