@@ -109,6 +109,7 @@ complains "--async" bench --dir log --async --wait none
 complains "--file" iobench
 complains "--depth" iobench --file log --depth 0
 complains "--depth" iobench --file log --depth 1025
+complains "--batch" iobench --file log --batch 0
 complains "--block" iobench --file log --block 100
 complains "--block" iobench --file log --block 1000
 complains "--backend" iobench --file log --backend magic
@@ -308,7 +309,7 @@ said err "not empty"
 [ "$(ls bench)" = "$before" ] || fail "bench touched a directory that was not empty"
 
 # ---- iobench: one line, these keys, and nothing left behind
-head='"engine": "version": "backend": "reason": "file": "size": "block": "pattern": "rw": "depth": "direct": "sync_every": "buffers": "seconds": "ops": "iops": "mb_per_s":'
+head='"engine": "version": "backend": "reason": "file": "size": "block": "pattern": "rw": "depth": "batch": "direct": "sync_every": "buffers": "seconds": "ops": "iops": "mb_per_s":'
 tail='"cpu_s": "cqe_overflows": "sq_dropped": "fio":'
 lat='"lat_us": "p50": "p90": "p99": "p99_9": "max":'
 sync='"sync_us": "p50": "p90": "p99": "p99_9": "max":'
@@ -329,10 +330,10 @@ for backend in $backends; do
         status 0 "${io[@]}" --backend "$backend" --depth "$depth" --json
         io_keys_are "$head $lat \"syncs\": $tail"
         said out "\"backend\":\"$backend\","
-        said out "\"depth\":$depth,\"direct\":false,\"sync_every\":0,\"buffers\":\"plain\","
+        said out "\"depth\":$depth,\"batch\":1,\"direct\":false,\"sync_every\":0,\"buffers\":\"plain\","
         said out '"syncs":0,'
         status 0 "${io[@]}" --backend "$backend" --depth "$depth" --json --rw write --sync-every 2 --pattern sequential \
-            --buffers registered --block 8K
+            --buffers registered --block 8K --batch 4
         io_keys_are "$head $lat \"syncs\": $sync $tail"
         said out '"block":8192,"pattern":"sequential","rw":"write",'
         # A sync for every two writes; the window ends anywhere.

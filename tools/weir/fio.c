@@ -226,6 +226,7 @@ command_make(struct command *command, const struct ioload_options *options, cons
     command_add(command, "--direct=%d", options->direct ? 1 : 0);
     command_add(command, "--ioengine=%s", engine);
     command_add(command, "--iodepth=%" PRIu64, options->depth);
+    command_add(command, "--iodepth_batch_submit=%" PRIu64, options->batch);
     command_add(command, "--time_based=1");
     command_add(command, "--runtime=%.0fms", fmax(options->seconds * 1e3, 1));
     command_add(command, "--randseed=%" PRIu64, options->seed & INT32_MAX);

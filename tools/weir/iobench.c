@@ -51,6 +51,7 @@ struct iobench_options {
     int pattern;
     int rw;
     uint64_t depth;
+    uint64_t batch;
     int direct; /* index into yes_words */
     uint64_t sync_every;
     double seconds;
@@ -142,6 +143,7 @@ static void result_json(const struct iobench_options *options,
     json_member_text(&json, "pattern", pattern_words[options->pattern]);
     json_member_text(&json, "rw", rw_words[options->rw]);
     json_member_u64(&json, "depth", options->depth);
+    json_member_u64(&json, "batch", load->batch);
     json_member_bool(&json, "direct", load->direct);
     json_member_u64(&json, "sync_every", options->sync_every);
     json_member_text(&json, "buffers", buffers_words[options->buffers]);
@@ -209,11 +211,12 @@ static void result_print(const struct iobench_options *options,
     const double iops = iops_of(result);
 
     printf("file           %s, %s\n", options->file, text_bytes(load->bytes).chars);
-    printf("load           %s %s of %s, depth %" PRIu64 ", %s, %s buffers",
+    printf("load           %s %s of %s, depth %" PRIu64 ", %" PRIu64 " at once, %s, %s buffers",
            pattern_words[options->pattern],
            rw_words[options->rw],
            text_bytes(options->block).chars,
            options->depth,
+           load->batch,
            load->direct ? "O_DIRECT" : "through the page cache",
            buffers_words[options->buffers]);
     if (options->sync_every != 0) {
@@ -369,6 +372,7 @@ static int iobench_run(const struct iobench_options *options)
         .sequential = options->pattern != 0,
         .write = options->rw != 0,
         .depth = options->depth,
+        .batch = options->batch < options->depth ? options->batch : options->depth,
         .direct = options->direct == 0,
         .sync_every = options->sync_every,
         .registered = options->buffers != 0,
@@ -404,6 +408,7 @@ int iobench_main(int argc, char **argv)
         .size = UINT64_C(1) << 30,
         .block = 4096,
         .depth = 1,
+        .batch = 1,
         .seconds = 3,
         .seed = 1,
     };
@@ -447,6 +452,13 @@ int iobench_main(int argc, char **argv)
          .min = 1,
          .max = DEPTH_MAX,
          .help = "operations under way, 1 to 1024 (default 1)"},
+        {.name = "batch",
+         .kind = OPTION_NUMBER,
+         .target = &options.batch,
+         .value = "N",
+         .min = 1,
+         .max = DEPTH_MAX,
+         .help = "how many are submitted in one call (default 1, as fio does)"},
         {.name = "direct",
          .kind = OPTION_CHOICE,
          .target = &options.direct,

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Keeps `depth` operations under way: waits for one at least, counts what has ended, and submits as
- * many again in one go. Between two rounds the clock is read once: the end of one operation is the
- * beginning of the one that takes its place, so what a round costs us is part of its latency, as it
- * is for any user.
+ * many again, `batch` at a time. One at a time keeps the device busier: the first is there before
+ * the second has been submitted. The clock is read once after a wait, and between submissions: the
+ * end of one operation is the beginning of the first that follows, so what a round costs us is part
+ * of a latency, as it is for any user.
  *
  * A sync waits for all that was written before, and everything waits for it: no write is begun
  * until it has ended.
@@ -231,14 +232,24 @@ static uint64_t offset_next(struct load *load)
     return block * load->options->block;
 }
 
-/* Puts every idle slot to work, in one submission. */
-static int load_submit(struct load *load, uint64_t now_ns)
+/* Sets up to `batch` idle slots to work, or the sync that is due. Return: how many requests. */
+static size_t batch_prepare(struct load *load, uint64_t now_ns)
 {
     const struct ioload_options *const options = load->options;
     const uint64_t every = options->sync_every;
     size_t count = 0;
 
-    while (load->idle_count > 0 && !load->syncing && (every == 0 || load->unsynced < every)) {
+    if (every != 0 && load->unsynced == every && !load->syncing) {
+        if (load->idle_count < options->depth) {
+            return 0; /* the writes before it come first */
+        }
+        load->requests[0] = (struct weir_io_request){.kind = WEIR_OP_SYNC, .fd = load->file};
+        load->syncing = true;
+        load->sync_begin_ns = now_ns;
+        return 1;
+    }
+    while (count < options->batch && load->idle_count > 0 && !load->syncing &&
+           (every == 0 || load->unsynced < every)) {
         struct load_slot *const slot = load->idle[--load->idle_count];
         slot->begin_ns = now_ns;
         load->requests[count++] = (struct weir_io_request){
@@ -251,20 +262,27 @@ static int load_submit(struct load *load, uint64_t now_ns)
         };
         load->unsynced++;
     }
-    if (every != 0 && load->unsynced == every && load->idle_count == options->depth) {
-        load->requests[count++] = (struct weir_io_request){.kind = WEIR_OP_SYNC, .fd = load->file};
-        load->syncing = true;
-        load->sync_begin_ns = now_ns;
+    return count;
+}
+
+/* Sets every idle slot to work. */
+static int load_submit(struct load *load, uint64_t now_ns)
+{
+    for (;;) {
+        const size_t count = batch_prepare(load, now_ns);
+        if (count == 0) {
+            return 0;
+        }
+        const int taken = weir_io_queue_submit(load->queue, load->requests, count);
+        if (taken < 0 || (size_t)taken != count) {
+            const int code = taken < 0 ? taken : -EAGAIN;
+            return load_fail(load->result, code, "not submitted: %s", weir_strerror(code));
+        }
+        if (load->idle_count == 0 || load->syncing) {
+            return 0;
+        }
+        now_ns = clock_now_ns();
     }
-    if (count == 0) {
-        return 0;
-    }
-    const int taken = weir_io_queue_submit(load->queue, load->requests, count);
-    if (taken < 0 || (size_t)taken != count) {
-        const int code = taken < 0 ? taken : -EAGAIN;
-        return load_fail(load->result, code, "not submitted: %s", weir_strerror(code));
-    }
-    return 0;
 }
 
 static int end_take(struct load *load, const struct weir_io_end *end, uint64_t now_ns)

@@ -17,6 +17,7 @@ struct ioload_options {
     bool sequential;
     bool write;
     uint64_t depth; /* operations under way, always */
+    uint64_t batch; /* submitted at once, at most */
     bool direct;
     uint64_t sync_every; /* writes between two syncs; 0: none */
     bool registered;     /* the queue's own buffers */
