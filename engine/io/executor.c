@@ -367,18 +367,12 @@ int weir__executor_open_on(const struct weir__io_file *writer,
         weir__mem_exit(&mem);
         return code;
     }
-    const struct weir_io_config *const effective = &executor->device.effective.config;
     executor->device.transfer.ended = weir__executor_ended;
     executor->device.transfer.ctx = executor;
     executor->writer = writer;
     executor->reader = reader;
     executor->side_by_side = (flags & WEIR_EXECUTOR_SIDE_BY_SIDE) != 0;
     executor->one_file = executor_is_one_file(writer, reader);
-    executor->window = executor->device.transfer.entries;
-    if (effective->backend == WEIR_IO_BACKEND_URING) {
-        /* A linked run goes out in one piece. */
-        executor->window = (unsigned)weir__min_u64(executor->window, effective->sq_entries);
-    }
     code = executor_open_tables(executor);
     if (code != 0) {
         weir_executor_close(executor);

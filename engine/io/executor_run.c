@@ -446,7 +446,7 @@ static unsigned window_fill(struct weir_executor *executor)
 {
     unsigned count = 0;
 
-    while (executor->next < executor->count && count < executor->window) {
+    while (executor->next < executor->count && count < executor->places_max) {
         const struct weir_op *const op = weir__batch_op(executor->batch, executor->next);
         if (weir__executor_is_nothing(executor, op)) {
             executor_pass(executor, op);

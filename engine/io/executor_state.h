@@ -35,12 +35,11 @@ struct weir_executor {
     const struct weir__io_file *writer; /* NULL: none */
     const struct weir__io_file *reader;
     bool side_by_side;
-    bool one_file;   /* what is written may be read */
-    unsigned window; /* operations of one linked run, at most */
-    int sync_code;   /* of the first Sync that failed, 0 */
-    int broken;      /* what the queue broke with, 0 */
+    bool one_file; /* what is written may be read */
+    int sync_code; /* of the first Sync that failed, 0 */
+    int broken;    /* what the queue broke with, 0 */
 
-    /* As many of each as may be in flight. */
+    /* As many of each as may be in flight; in order, no more than the ring has entries. */
     unsigned places_max;
     struct executor_place *places;
     struct weir__transfer_op *ops;

@@ -332,7 +332,8 @@ enum weir_executor_flags {
 
 /* Opens an executor on a writer, a reader, or both; their files, with a ring of its own. They must
  * stay open. Operations name their positions: the writer's own end is not moved, and what is
- * executed below it must not be on its way there (flush first).
+ * executed below it must not be on its way there (flush first). With direct_io the block that holds
+ * the writer's end is the writer's alone for as long as it writes: it is rewritten from memory.
  * writer       may be NULL: a WRITE is then -EINVAL; a Sync succeeds and does nothing
  * reader       may be NULL: a READ is then -EINVAL
  * config       NULL = the writer's, else the reader's; direct_io is that of the files
