@@ -35,8 +35,10 @@ void test_begin(int argc, char **argv)
             given = true;
         } else if (strcmp(argv[i], "--rounds") == 0 && i + 1 < argc) {
             rounds_factor = (unsigned)strtoul(argv[++i], NULL, 0);
+        } else if (strcmp(argv[i], "--only") == 0 && i + 1 < argc) {
+            cmocka_set_test_filter(argv[++i]);
         } else {
-            (void)fprintf(stderr, "usage: %s [--seed N] [--rounds N]\n", argv[0]);
+            (void)fprintf(stderr, "usage: %s [--seed N] [--rounds N] [--only PATTERN]\n", argv[0]);
             exit(64);
         }
     }

@@ -39,7 +39,8 @@ static inline uint64_t random_below(struct random *random, uint64_t limit)
 }
 
 /* Reads --seed N and prints the seed and how to run with it again; --rounds N multiplies what
- * random tests do. To be called first in main. Ends the process with 64 on other arguments. */
+ * random tests do; --only PATTERN runs the tests whose names match (* and ?). To be called first in
+ * main. Ends the process with 64 on other arguments. */
 void test_begin(int argc, char **argv);
 uint64_t test_seed(void);
 /* rounds * --rounds; a tenth of that, at least 1, under ThreadSanitizer. */
