@@ -39,8 +39,7 @@ offline_open(struct offline *offline, const char *path, bool direct, struct weir
 {
     memset(offline, 0, sizeof *offline);
     weir__mem_init(&offline->mem, NULL);
-    int code =
-        weir__dir_open(&offline->dir, weir__io_system(), &offline->mem, path, false, direct, fault);
+    int code = weir__dir_look(&offline->dir, weir__io_system(), &offline->mem, path, direct, fault);
     if (code == 0) {
         code = weir__catalog_init(&offline->catalog, &offline->mem);
         offline->catalog_made = code == 0;

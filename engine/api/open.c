@@ -131,7 +131,10 @@ int weir__open_with(struct weir__io *io,
     }
     if (code == 0) {
         bool make = !checked.read_only && !checked.must_exist;
-        code = weir__dir_open(&log->dir, io, &log->mem, dir, make, !checked.buffered, &fault);
+        const bool direct = !checked.buffered;
+        code = checked.read_only
+                   ? weir__dir_look(&log->dir, io, &log->mem, dir, direct, &fault)
+                   : weir__dir_open(&log->dir, io, &log->mem, dir, make, direct, &fault);
         if (code == -ENOENT && !make) {
             fault = WEIR__FAULT_NONE;
             code = weir__fault_set(&fault,

@@ -204,12 +204,18 @@ static bool acknowledge_in_order(struct weir__flusher *flusher)
     if (flusher->failed) {
         return false;
     }
+    /* The live page before the waiters: whoever has its acknowledgement, and then looks at the log
+     * from outside, finds it there. Relaxed: both are this thread's. */
+    weir_lsn durable = weir__load(&stage->level[WEIR__LEVEL_DURABLE], relaxed);
+    weir_lsn written = weir__load(&stage->level[WEIR__LEVEL_WRITTEN], relaxed);
     for (;;) {
         struct weir__pending *pending = weir__flusher_pending(flusher, flusher->next_written);
         if (pending->state == WEIR__BATCH_NONE || pending->seq != flusher->next_written ||
             !pending->written) {
             break;
         }
+        written = pending->end;
+        weir__dir_live_publish(flusher->config.dir, durable, written);
         weir__stage_acknowledge(stage,
                                 pending->slot,
                                 pending->seq,
@@ -228,6 +234,8 @@ static bool acknowledge_in_order(struct weir__flusher *flusher)
             segment_left(flusher, pending);
         }
         position_advance(flusher, pending);
+        durable = pending->end;
+        weir__dir_live_publish(flusher->config.dir, durable, written);
         (*next_ack)++; /* before the wake-up: a slot that waits for this very batch can be sealed */
         weir__stage_acknowledge(stage,
                                 pending->slot,
@@ -243,11 +251,6 @@ static bool acknowledge_in_order(struct weir__flusher *flusher)
             flusher->retained_tail = (flusher->retained_tail + 1) % (stage->slot_count + 1);
         }
         did = true;
-    }
-    if (did) {
-        weir__dir_live_publish(flusher->config.dir,
-                               weir__load(&stage->level[WEIR__LEVEL_DURABLE], relaxed),
-                               weir__load(&stage->level[WEIR__LEVEL_WRITTEN], relaxed));
     }
     return did;
 }

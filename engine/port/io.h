@@ -38,9 +38,11 @@ struct weir__file_info {
 
 /* Static facts of a directory's file system and device, as far as they can be learnt. */
 struct weir__fs_facts {
-    char fs_name[24];      /* "ext4", "xfs", "tmpfs", "0x...." */
-    char device_name[32];  /* "vda", "" if unknown */
-    bool direct;           /* O_DIRECT accepted by a probe file */
+    bool look_only;       /* in: nothing may be written to learn them */
+    char fs_name[24];     /* "ext4", "xfs", "tmpfs", "0x...." */
+    char device_name[32]; /* "vda", "" if unknown */
+    bool direct; /* O_DIRECT accepted by a probe file; with look_only by a read of some file
+                              that is there */
     uint32_t direct_align; /* bytes of offset and length alignment (statx, else the logical block
                               size, >= 512) */
     bool copy_on_write;    /* btrfs, zfs, bcachefs, overlay...: a data write may meet ENOSPC */

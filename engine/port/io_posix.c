@@ -10,6 +10,7 @@
 #include "port/pool.h"
 #include "port/uring.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -362,28 +363,61 @@ static int facts_probe_open(int dir)
     return file;
 }
 
+/* Some regular file of the directory, for direct reads. A negative errno: there is none. */
+static int facts_look_open(int dir)
+{
+    const int list_file = posix_openat(dir, ".", O_RDONLY | O_DIRECTORY);
+    if (list_file < 0) {
+        return list_file;
+    }
+    DIR *const list = fdopendir(list_file);
+    if (list == NULL) {
+        const int error = -errno;
+        (void)close(list_file);
+        return error;
+    }
+    int file = -ENOENT;
+    const struct dirent *entry;
+    while (file < 0 && (entry = readdir(list)) != NULL) {
+        struct stat status;
+        if (fstatat(dir, entry->d_name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
+            S_ISREG(status.st_mode) && status.st_size >= POSIX_DIRECT_BYTES_MIN) {
+            file = posix_openat(dir, entry->d_name, O_RDONLY | O_DIRECT | O_NONBLOCK);
+        }
+    }
+    (void)closedir(list);
+    return file;
+}
+
+/* One direct transfer of zeros to, or of anything from, the beginning of a file. */
+static bool facts_try_direct(int file, bool look_only, uint64_t bytes)
+{
+    /* Anonymous pages are zero and aligned to the page; 64 KiB more leave room to align further. */
+    const size_t mapped_bytes = (size_t)2 * POSIX_DIRECT_BYTES_MAX;
+    void *const mapped =
+        mmap(NULL, mapped_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (mapped == MAP_FAILED) {
+        return false;
+    }
+    const uint64_t skip = weir__align_up((uintptr_t)mapped, bytes) - (uintptr_t)mapped;
+    char *const memory = (char *)mapped + skip;
+    ssize_t moved;
+    do {
+        moved = look_only ? pread(file, memory, bytes, 0) : pwrite(file, memory, bytes, 0);
+    } while (moved < 0 && errno == EINTR);
+    (void)munmap(mapped, mapped_bytes);
+    return look_only ? moved >= 0 : moved == (ssize_t)bytes;
+}
+
 static void facts_probe_direct(int dir, struct weir__fs_facts *facts)
 {
-    const int file = facts_probe_open(dir);
+    const int file = facts->look_only ? facts_look_open(dir) : facts_probe_open(dir);
     if (file < 0) {
         return;
     }
     if (facts_direct_align(file, facts) && facts->direct_align <= POSIX_DIRECT_BYTES_MAX) {
-        /* Anonymous pages are zero and aligned to the page; 64 KiB more leave room to align
-         * further. */
-        const size_t mapped_bytes = (size_t)2 * POSIX_DIRECT_BYTES_MAX;
-        void *const mapped =
-            mmap(NULL, mapped_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (mapped != MAP_FAILED) {
-            const uint64_t bytes = weir__max_u64(POSIX_DIRECT_BYTES_MIN, facts->direct_align);
-            const uint64_t skip = weir__align_up((uintptr_t)mapped, bytes) - (uintptr_t)mapped;
-            ssize_t put;
-            do {
-                put = pwrite(file, (char *)mapped + skip, bytes, 0);
-            } while (put < 0 && errno == EINTR);
-            facts->direct = put == (ssize_t)bytes;
-            (void)munmap(mapped, mapped_bytes);
-        }
+        const uint64_t bytes = weir__max_u64(POSIX_DIRECT_BYTES_MIN, facts->direct_align);
+        facts->direct = facts_try_direct(file, facts->look_only, bytes);
     }
     (void)close(file);
 }
@@ -391,7 +425,9 @@ static void facts_probe_direct(int dir, struct weir__fs_facts *facts)
 static int posix_facts(struct weir__io *io, int dir, struct weir__fs_facts *facts_out)
 {
     (void)io;
+    const bool look_only = facts_out->look_only;
     memset(facts_out, 0, sizeof *facts_out);
+    facts_out->look_only = look_only;
     facts_out->direct_align = 512;
     facts_out->fua = -1;
     facts_out->write_cache = -1;

@@ -32,13 +32,14 @@
 _Static_assert(sizeof(WEIR__ATOMIC(uint64_t)) == sizeof(uint64_t),
                "the live page is words as they stand in the file");
 
-int weir__dir_open(struct weir__dir *dir,
-                   struct weir__io *io,
-                   struct weir__mem *mem,
-                   const char *path,
-                   bool create,
-                   bool want_direct,
-                   struct weir__fault *fault)
+static int dir_open(struct weir__dir *dir,
+                    struct weir__io *io,
+                    struct weir__mem *mem,
+                    const char *path,
+                    bool create,
+                    bool look_only,
+                    bool want_direct,
+                    struct weir__fault *fault)
 {
     memset(dir, 0, sizeof *dir);
     dir->io = io;
@@ -57,6 +58,7 @@ int weir__dir_open(struct weir__dir *dir,
                                UINT64_MAX,
                                "cannot open the log's directory");
     }
+    dir->facts.look_only = look_only;
     error = io->ops->facts(io, dir->file, &dir->facts);
     if (error != 0) {
         weir__dir_close(dir);
@@ -69,6 +71,27 @@ int weir__dir_open(struct weir__dir *dir,
     }
     dir->direct = want_direct && dir->facts.direct;
     return 0;
+}
+
+int weir__dir_open(struct weir__dir *dir,
+                   struct weir__io *io,
+                   struct weir__mem *mem,
+                   const char *path,
+                   bool create,
+                   bool want_direct,
+                   struct weir__fault *fault)
+{
+    return dir_open(dir, io, mem, path, create, false, want_direct, fault);
+}
+
+int weir__dir_look(struct weir__dir *dir,
+                   struct weir__io *io,
+                   struct weir__mem *mem,
+                   const char *path,
+                   bool want_direct,
+                   struct weir__fault *fault)
+{
+    return dir_open(dir, io, mem, path, false, true, want_direct, fault);
 }
 
 void weir__dir_close(struct weir__dir *dir)

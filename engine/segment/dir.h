@@ -41,6 +41,13 @@ int weir__dir_open(struct weir__dir *dir,
                    bool create,
                    bool want_direct,
                    struct weir__fault *fault);
+/* The same for somebody who only looks: nothing whatever is written to the directory. */
+int weir__dir_look(struct weir__dir *dir,
+                   struct weir__io *io,
+                   struct weir__mem *mem,
+                   const char *path,
+                   bool want_direct,
+                   struct weir__fault *fault);
 /* Closes what is open; unmaps the live page. Safe on a zeroed or half-open struct whose
  * descriptors are -1. */
 void weir__dir_close(struct weir__dir *dir);

@@ -184,7 +184,8 @@ struct weir_report {
     weir_lsn oldest_lsn;  /* first position that is still there */
     weir_lsn end_lsn;     /* behind the last batch that verifies */
     weir_lsn promise_lsn; /* the highest promise seen anywhere */
-    /* Where the scan began: the checkpoint, or the oldest LSN for weir_verify. */
+    /* Where the scan began: the checkpoint; for weir_verify the first batch of the segment that
+     * holds the oldest LSN. */
     weir_lsn scan_from_lsn;
     uint64_t epoch; /* newest */
     uint64_t log_id;
@@ -584,7 +585,8 @@ struct weir_copy_report {
  * new_dir      must not hold a log (WEIR_EEXISTS); created if missing
  * on_gap       may be NULL
  * Return       0 done (gaps or not) | WEIR_ENOLOG nothing there that could be read | -EBUSY a
- *              writer has it open | an errno
+ *              writer has it open | WEIR_EEXISTS | WEIR_EFORMAT of a version that is not known | an
+ *              errno
  * Durability   at 0 the new log is durable and clean */
 WEIR_API int weir_salvage(const char *dir,
                           const char *new_dir,
@@ -596,7 +598,7 @@ WEIR_API int weir_salvage(const char *dir,
 
 /* A consistent backup of a log, live or not: all records from its oldest to the LSN that was
  * durable at the call, at their LSNs, in a new log with an id of its own. A log that does not
- * verify is an error (WEIR_ECORRUPT): salvage it. */
+ * verify is an error (WEIR_ECORRUPT, WEIR_EUNREADABLE): salvage it. Else as weir_salvage. */
 WEIR_API int weir_copy(const char *dir,
                        const char *new_dir,
                        void (*progress)(void *ctx, uint64_t done, uint64_t total),

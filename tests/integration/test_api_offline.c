@@ -60,8 +60,7 @@ static void watch_begin(struct watch *watch, const char *path)
 }
 
 /* The kernel queues an event before the call that caused it returns, so there is nothing to wait
- * for. The opening learns from an unnamed file whether direct I/O is taken; the kernel shows such a
- * file by its number, and no directory ever holds it. */
+ * for. It would also show an unnamed file, by its number. */
 static void watch_end(struct watch *watch)
 {
     _Alignas(struct inotify_event) char events[4096];
@@ -69,12 +68,10 @@ static void watch_end(struct watch *watch)
     while ((got = read(watch->file, events, sizeof events)) > 0) {
         for (ssize_t at = 0; at < got;) {
             const struct inotify_event *const event = (const void *)(events + at);
-            if (event->len == 0 || event->name[0] != '#') {
-                fail_msg("%s: event 0x%x on \"%s\"",
-                         watch->path,
-                         (unsigned)event->mask,
-                         event->len > 0 ? event->name : "");
-            }
+            fail_msg("%s: event 0x%x on \"%s\"",
+                     watch->path,
+                     (unsigned)event->mask,
+                     event->len > 0 ? event->name : "");
             at += (ssize_t)(sizeof *event + event->len);
         }
     }

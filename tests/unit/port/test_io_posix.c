@@ -555,7 +555,7 @@ static void facts_are_plausible_and_leave_nothing_behind(void **state)
     (void)state;
     unsigned before = 0;
     unsigned after = 0;
-    struct weir__fs_facts facts;
+    struct weir__fs_facts facts = {0};
     assert_int_equal(io->ops->list_dir(io, dir, count_visit, &before), 0);
     assert_int_equal(io->ops->facts(io, dir, &facts), 0);
     assert_int_equal(io->ops->list_dir(io, dir, count_visit, &after), 0);
@@ -580,11 +580,30 @@ static void facts_are_plausible_and_leave_nothing_behind(void **state)
     assert_int_equal(io->ops->facts(io, -1, &facts), -EBADF);
 }
 
+/* Who only looks learns the same, from a file that is there, and nothing where there is none. */
+static void facts_learnt_by_looking_are_the_same(void **state)
+{
+    (void)state;
+    struct weir__fs_facts facts = {0};
+    struct weir__fs_facts looked = {.look_only = true};
+    assert_int_equal(io->ops->facts(io, dir, &facts), 0);
+    static char bytes[8192];
+    const struct iovec iov = {bytes, sizeof bytes};
+    const int file = create("looked at");
+    assert_int_equal(io->ops->write(io, file, &iov, 1, 0, false), (ssize_t)sizeof bytes);
+    assert_int_equal(io->ops->close(io, file), 0);
+    assert_int_equal(io->ops->facts(io, dir, &looked), 0);
+    assert_true(looked.look_only);
+    assert_int_equal(looked.direct, facts.direct);
+    assert_int_equal(looked.direct_align, facts.direct_align);
+    assert_int_equal(io->ops->unlink(io, dir, "looked at"), 0);
+}
+
 /* The probe's word must hold for the engine's own files. */
 static void direct_writes_work_where_the_facts_say_so(void **state)
 {
     (void)state;
-    struct weir__fs_facts facts;
+    struct weir__fs_facts facts = {0};
     assert_int_equal(io->ops->facts(io, dir, &facts), 0);
     int file = -1;
     const int result = io->ops->open(io,
@@ -637,6 +656,7 @@ int main(void)
         cmocka_unit_test(lock_keeps_a_second_opening_out_in_the_same_process),
         cmocka_unit_test(lock_lasts_as_long_as_a_child_has_it),
         cmocka_unit_test(facts_are_plausible_and_leave_nothing_behind),
+        cmocka_unit_test(facts_learnt_by_looking_are_the_same),
         cmocka_unit_test(direct_writes_work_where_the_facts_say_so),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
