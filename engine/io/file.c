@@ -164,7 +164,7 @@ static int file_open_plain(struct weir__io_file *file, const char *name, unsigne
 static int file_go_direct(struct weir__io_file *file, const char *name, unsigned flags)
 {
     struct weir__io *const io = file->io;
-    struct weir__fs_facts facts;
+    struct weir__fs_facts facts = {.look_only = (flags & WEIR__OPEN_WRITE) == 0};
     struct weir__file_info plain;
     struct weir__file_info other;
     int direct = -1;

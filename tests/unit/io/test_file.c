@@ -288,7 +288,7 @@ static void direct_is_taken_where_the_file_system_takes_it(void **state)
 {
     struct bench *const bench = *state;
     int dir;
-    struct weir__fs_facts facts;
+    struct weir__fs_facts facts = {0};
     struct weir__io *const io = weir__io_system();
     assert_int_equal(io->ops->open_dir(io, bench->dir, false, &dir), 0);
     assert_int_equal(io->ops->facts(io, dir, &facts), 0);
