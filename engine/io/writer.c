@@ -82,9 +82,9 @@ static int writer_reserve(struct weir_writer *writer, uint64_t bytes, uint64_t *
         if (tail > WRITER_POSITION_MAX - bytes) {
             return -EFBIG;
         }
-        /* Others may have added since: the room above the limit is for them. seq_cst: the owner
-         * must not overlook the buffer that this fills, see owner_sleep. */
-        *at_out = weir__fetch_add(&writer->tail, bytes, seq_cst);
+        /* Others may have added since: the room above the limit is for them. Relaxed: it hands out
+         * places; to the owner it is published by the commit. */
+        *at_out = weir__fetch_add(&writer->tail, bytes, relaxed);
         return 0;
     }
     for (;;) {
@@ -93,7 +93,7 @@ static int writer_reserve(struct weir_writer *writer, uint64_t bytes, uint64_t *
         }
         /* The loser looks at the new tail. The loop ends when others pause: each failure is one
          * that got its place. */
-        if (weir__cas(&writer->tail, &tail, tail + bytes, seq_cst)) {
+        if (weir__cas(&writer->tail, &tail, tail + bytes, relaxed)) {
             *at_out = tail;
             return 0;
         }

@@ -216,8 +216,9 @@ static unsigned owner_collect(struct weir_writer *writer, unsigned room, bool pr
     if (writer->pad_busy || owner_failed(writer)) {
         return 0;
     }
-    /* seq_cst: see owner_sleep. An older tail would hide buffers that are full. */
-    const uint64_t tail = weir__load(&writer->tail, seq_cst);
+    /* Relaxed: an older tail hides full buffers above the lowest one that is not in the file, for a
+     * while; never that one, since it begins at or below every tail that we can read. */
+    const uint64_t tail = weir__load(&writer->tail, relaxed);
     const uint64_t end =
         weir__min_u64(writer_number(writer, tail) + 1, writer->head + writer->slot_count);
     for (uint64_t number = writer->head; number < end && count < room; number++) {
@@ -356,8 +357,8 @@ static void owner_sleep(struct weir_writer *writer)
     if (writer->flush_seen > weir__load(&writer->written, relaxed)) {
         how |= WRITER_EAGER;
     }
-    /* seq_cst, and so are the looks at tail and filled behind it: a commit that they miss comes
-     * after them, and finds this. */
+    /* seq_cst, and so are the looks at filled behind it: a commit that they miss comes after them,
+     * and finds this. */
     (void)weir__exchange(&writer->sleep, how, seq_cst);
     if (!owner_listen(writer) && !owner_sync_ready(writer) &&
         owner_collect(writer, 1, false) == 0) {

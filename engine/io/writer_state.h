@@ -68,7 +68,7 @@ struct weir_writer {
      * to come. */
     struct weir_error error;
 
-    /* Where the next write goes. fetch_add, CAS sc: producers; load sc: owner, rx: anyone. */
+    /* Where the next write goes. fetch_add, CAS rx: producers; load rx: anyone. */
     alignas(WEIR__LINE) WEIR__ATOMIC(uint64_t) tail;
     /* How the owner sleeps. RMWs only. */
     alignas(WEIR__LINE) WEIR__ATOMIC(uint32_t) sleep;

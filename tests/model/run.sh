@@ -1,9 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Model-checks the stage with Relacy (Debian: relacy-dev), in about a minute. Prints a line per scenario; 0: all hold, 77: Relacy or the
-# compiler is missing.
+# Model-checks the stage and the writer with Relacy (Debian: relacy-dev), in about a minute. Prints a line per scenario; 0: all hold, 77: Relacy
+# or the compiler is missing.
 #   run.sh            every scenario, at random; the smallest, executions with at most one preemption for some seconds
-#   run.sh full       many more of both, and two preemptions (half an hour)
+#   run.sh full       many more of both, and two preemptions (an hour)
 #   run.sh weaken     each atomic access one step weaker: which scenario finds it (some minutes; survivors are listed, not failed)
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -14,10 +14,12 @@ echo "#include <relacy/relacy.hpp>" | "${CXX:-g++}" -std=gnu++17 -w -fpermissive
 }
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
-"$here/build.sh" "$tmp/stage_model"
+"$here/build.sh" stage "$tmp/stage"
+"$here/build.sh" writer "$tmp/writer"
 case ${1:-} in
 weaken)
-    "$tmp/stage_model" weaken 2000
+    "$tmp/stage" weaken 2000
+    "$tmp/writer" weaken 20000
     exit
     ;;
 full)
@@ -28,22 +30,34 @@ full)
     ;;
 esac
 status=0
-echo "model: $count random executions of each scenario"
-"$tmp/stage_model" run "$count" || status=1
-echo "model: executions with at most $preemptions preemptions, $limit s of each"
-for scenario in S0 S1 wait-all-4; do
-    code=0
-    timeout "$limit" "$tmp/stage_model" bound "$preemptions" "$scenario" || code=$?
-    case $code in
-    0) ;;
-    124) echo "$scenario: no fault as far as it got" ;;
-    *) status=1 ;;
-    esac
-done
-# The model itself has to find a fault that is known: a flusher that does not look at slots kept for readers before it sleeps.
-"$here/build.sh" "$tmp/faulty" -DNO_LOOK_AT_HIDDEN
+check() { # model, scenarios for the bounded search
+    model=$1
+    shift
+    echo "model: $model: $count random executions of each scenario"
+    "$tmp/$model" run "$count" || status=1
+    echo "model: $model: executions with at most $preemptions preemptions, $limit s of each"
+    for scenario; do
+        code=0
+        timeout "$limit" "$tmp/$model" bound "$preemptions" "$scenario" || code=$?
+        case $code in
+        0) ;;
+        124) echo "$scenario: no fault as far as it got" ;;
+        *) status=1 ;;
+        esac
+    done
+}
+check stage S0 S1 wait-all-4
+check writer W1 W2 direct
+# The models themselves have to find a fault that is known. A flusher that does not look at slots kept for readers before it sleeps:
+"$here/build.sh" stage "$tmp/faulty" -DNO_LOOK_AT_HIDDEN
 if "$tmp/faulty" run 50000 reader-1 >/dev/null; then
-    echo "model: a planted fault was not found"
+    echo "model: the fault planted in the stage was not found"
+    status=1
+fi
+# What is committed while a part of its buffer is being written counts as written with it:
+"$here/build.sh" writer "$tmp/faulty" -DWEIR_PLANT=WEIR__PLANT_pending_reset
+if "$tmp/faulty" run 5000 W2 >/dev/null; then
+    echo "model: the fault planted in the writer was not found"
     status=1
 fi
 exit $status

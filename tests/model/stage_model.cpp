@@ -6,147 +6,8 @@
  * toy flusher does what engine/drain/flusher.c does with the stage; I/O is a number of turns.
  *
  * run.sh builds and runs it. Arguments: see main(). */
-#include <errno.h>
-#include <stdalign.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
+#include "model.hpp"
 
-#include <relacy/relacy.hpp>
-#undef new
-#undef delete
-#undef malloc
-#undef calloc
-#undef realloc
-#undef free
-#undef errno
-#undef assert
-
-#include <chrono>
-#include <cstdio>
-#include <cstdlib>
-#include <new>
-#include <sstream>
-#include <string>
-
-/* ---- access sites: every atomic access of the text, with an order that a mutant may override ---------------------- */
-
-struct alignas(64) site {
-    const char *file;
-    int line;
-    const char *func;
-    const char *expr;
-    const char *op;
-    const char *name;
-    int order;
-    int now;
-    int fresh; /* an index came through a ring: the newest value is read, though nothing but this access acquires it */
-};
-extern site __start_model_sites[], __stop_model_sites[];
-#define SITE(p, op, order)                                                                                                 \
-    static site site_ __attribute__((section("model_sites"), used)) = {                                                    \
-        __FILE__, __LINE__, __func__, #p, op, #order, rl::mo_##order, rl::mo_##order}
-
-/* ---- memory of one execution --------------------------------------------------------------------------------------- */
-
-static const int POOL = 400;
-template <typename T> struct pool {
-    alignas(16) char room[POOL][sizeof(T)];
-    int used;
-    T *take() { if (used == POOL) abort(); return (T *)room[used++]; }
-    void drop() { for (int i = 0; i < used; i++) ((T *)room[i])->~T(); used = 0; }
-};
-static pool<rl::atomic<uint32_t>> pool32;
-static pool<rl::atomic<uint64_t>> pool64;
-static pool<rl::var<uint64_t>> vars;
-template <typename T> struct pool_of;
-template <> struct pool_of<uint32_t> { static rl::atomic<uint32_t> *take() { return pool32.take(); } };
-template <> struct pool_of<int32_t> { static rl::atomic<uint32_t> *take() { return pool32.take(); } };
-template <> struct pool_of<uint64_t> { static rl::atomic<uint64_t> *take() { return pool64.take(); } };
-template <typename T> struct wide { typedef T type; };
-template <> struct wide<int32_t> { typedef uint32_t type; };
-
-static void failed(const char *what) { rl::ctx().fail_test(what, rl::test_result_user_assert_failed, RL_INFO); }
-#define ENSURE(x) do { if (!(x)) failed(#x); } while (0)
-
-/* All-zero bytes are a valid, not yet touched one: production memsets its structs. */
-template <typename T> struct matom {
-    typedef rl::atomic<typename wide<T>::type> cell;
-    cell *a;
-    uint32_t sleepers;
-    uint32_t cheap; /* a counter or a hint: no step of its own */
-    T plain;
-    void touch() { if (!a) { a = new (pool_of<T>::take()) cell; a->store(0, rl::mo_relaxed, RL_INFO); } }
-};
-template <typename T> struct same { typedef T type; };
-static unsigned looks[8]; /* of a thread inside a wait, since it slept last; 0: in none */
-static void *the_word;
-static uint64_t word_limit;
-
-template <typename T> T do_load(matom<T> *p, const site &s)
-{
-    unsigned *mine = &looks[rl::thread_index()];
-    if (*mine && ++*mine > 200) failed("a wait that spins");
-    if (p->cheap) return p->plain;
-    p->touch();
-    if (s.fresh) {
-        return (T)p->a->rmw(rl::rmw_type_t<rl::rmw_type_add>(), (typename wide<T>::type)0, (rl::memory_order)s.now,
-                            rl::debug_info(s.func, s.file, s.line));
-    }
-    return (T)p->a->load((rl::memory_order)s.now, rl::debug_info(s.func, s.file, s.line));
-}
-template <typename T> void do_store(matom<T> *p, typename same<T>::type v, const site &s)
-{
-    if (p->cheap) { p->plain = v; return; }
-    p->touch();
-    p->a->store(v, (rl::memory_order)s.now, rl::debug_info(s.func, s.file, s.line));
-}
-template <rl::rmw_type_e type, typename T> T do_rmw(matom<T> *p, typename same<T>::type v, const site &s)
-{
-    if (p->cheap) { T old = p->plain; p->plain = rl::perform_rmw(rl::rmw_type_t<type>(), old, v); return old; }
-    p->touch();
-    T old = (T)p->a->rmw(rl::rmw_type_t<type>(), (typename wide<T>::type)v, (rl::memory_order)s.now, rl::debug_info(s.func, s.file, s.line));
-    if ((void *)p == the_word) ENSURE(((uint64_t)old & ((UINT64_C(1) << 36) - 1)) <= word_limit);
-    return old;
-}
-template <typename T> bool do_cas(matom<T> *p, T *expected, typename same<T>::type v, const site &s)
-{
-    p->touch();
-    typename wide<T>::type e = *expected;
-    bool ok = p->a->compare_exchange(rl::bool_t<false>(), e, (typename wide<T>::type)v, (rl::memory_order)s.now, rl::mo_relaxed,
-                                     rl::debug_info(s.func, s.file, s.line));
-    *expected = (T)e;
-    return ok;
-}
-
-#define WEIR__ATOMIC_MODEL
-#define WEIR__ATOMIC(type) matom<type>
-#define weir__load(p, order) ({ SITE(p, "load", order); do_load((p), site_); })
-#define weir__store(p, v, order) ({ SITE(p, "store", order); do_store((p), (v), site_); })
-#define weir__exchange(p, v, order) ({ SITE(p, "rmw exchange", order); do_rmw<rl::rmw_type_swap>((p), (v), site_); })
-#define weir__fetch_add(p, v, order) ({ SITE(p, "rmw fetch_add", order); do_rmw<rl::rmw_type_add>((p), (v), site_); })
-#define weir__fetch_sub(p, v, order) ({ SITE(p, "rmw fetch_sub", order); do_rmw<rl::rmw_type_sub>((p), (v), site_); })
-#define weir__fetch_or(p, v, order) ({ SITE(p, "rmw fetch_or", order); do_rmw<rl::rmw_type_or>((p), (v), site_); })
-#define weir__cas(p, e, v, order) ({ SITE(p, "rmw cas", order); do_cas((p), (e), (v), site_); })
-
-/* A plain field of slot or role: run.sh puts this type into its copy of stage.h. */
-template <typename T> struct model_plain {
-    rl::var<uint64_t> *v;
-    T init;
-    model_plain() : v(0), init(0) {}
-    model_plain(T value) : v(0), init(value) {}
-    model_plain(const model_plain &o) : v(0), init(o) {}
-    void touch() { if (!v) { v = new (vars.take()) rl::var<uint64_t>; (*v)(RL_INFO) = (uint64_t)init; } }
-    operator T() const { return v ? (T)(*v)(RL_INFO).load() : init; }
-    model_plain &operator=(T value) { touch(); (*v)(RL_INFO) = (uint64_t)value; return *this; }
-    model_plain &operator=(const model_plain &o) { T value = o; return *this = value; }
-    T operator++() { T value = (T)(*this + 1); *this = value; return value; }
-    T operator++(int) { T value = *this; *this = (T)(value + 1); return value; }
-};
-
-#define _Static_assert(condition, text) static_assert(true, text) /* sizes are the model's here */
-#define _Noreturn __attribute__((noreturn))
 static void *model_memcpy(void *to, const void *from, size_t bytes);
 
 #include "stage/stage.c"
@@ -156,54 +17,11 @@ static void *model_memcpy(void *to, const void *from, size_t bytes);
 #include "stage/wait.c"
 #undef memcpy
 
-void weir__check_failed(const char *condition, const char *, int) { failed(condition); abort(); }
+#include "model_ports.hpp"
 
-/* ---- ports ---------------------------------------------------------------------------------------------------------- */
-
-uint64_t weir__now_ns(void) { return 1; }
-void *weir__mem_alloc(struct weir__mem *, size_t bytes, size_t) { return calloc(1, bytes); }
-void weir__mem_free(struct weir__mem *, void *block, size_t) { free(block); }
-void *weir__mem_alloc_io(struct weir__mem *, size_t bytes) { return calloc(1, bytes); }
-void weir__mem_free_io(struct weir__mem *, void *block, size_t) { free(block); }
-void weir__mem_abandon(struct weir__mem *, void *, size_t) {}
-size_t weir__mem_io_bytes(size_t bytes) { return bytes; }
 uint32_t weir__chain_next(uint32_t chain, weir_lsn lsn, weir_lsn end, uint64_t, uint64_t)
 {
     return chain * 31u + (uint32_t)(lsn * 7 + end);
-}
-
-static bool spurious;
-
-int weir__futex_wait(WEIR__ATOMIC(uint32_t) *word, uint32_t value, uint64_t deadline_ns)
-{
-    rl::context &c = rl::ctx();
-    if (looks[rl::thread_index()]) looks[rl::thread_index()] = 1;
-    c.sched();
-    word->touch();
-    if (word->a->debug_value() != value) {
-        c.yield(1, RL_INFO);
-        return 0;
-    }
-    uint32_t me = 1u << rl::thread_index();
-    word->sleepers |= me;
-    rl::unpark_reason why = c.park_current_thread(deadline_ns != WEIR__NEVER, spurious, false, RL_INFO);
-    word->sleepers &= ~me;
-    return why == rl::unpark_reason_timeout ? -ETIMEDOUT : 0;
-}
-
-int weir__futex_wake(WEIR__ATOMIC(uint32_t) *word, int count)
-{
-    rl::context &c = rl::ctx();
-    int woken = 0;
-    c.sched();
-    for (int i = 0; i < 8 && woken < count; i++) {
-        if (word->sleepers & 1u << i) {
-            word->sleepers &= ~(1u << i);
-            c.unpark_thread(i, false, RL_INFO);
-            woken++;
-        }
-    }
-    return woken;
 }
 
 /* Carries indices and no order. consumer: two takers that are not ordered are a race. */
@@ -751,123 +569,22 @@ static void *model_memcpy(void *to, const void *from, size_t bytes)
     return to;
 }
 
-/* ---- running ---------------------------------------------------------------------------------------------------------- */
+static int threads_of(const scenario *s) { return s->script[2] ? 4 : 3; }
 
-struct null_stream : std::ostream { null_stream() : std::ostream(0) {} };
-
-/* "" or how it failed. bound 0: random. */
-static std::string run_one(const scenario *s, uint64_t count, unsigned bound, bool history, double *seconds)
+static void tally_print(void)
 {
-    rl::test_params params;
-    static null_stream nothing;
-    std::ostringstream out;
-    now = s;
-    threads = s->script[2] ? 4 : 3;
-    params.iteration_count = count;
-    params.search_type = bound ? rl::sched_bound : rl::sched_random;
-    params.context_bound = bound ? bound - 1 : 0;
-    params.execution_depth_limit = 6000;
-    params.output_stream = history ? (std::ostream *)&std::cout : &nothing;
-    params.progress_stream = &nothing;
-    params.collect_history = false; /* a failure is run again to collect it */
-    auto start = std::chrono::steady_clock::now();
-    bool ok = threads == 3 ? rl::simulate<test<3>>(params) : rl::simulate<test<4>>(params);
-    *seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    stopped = params.stop_iteration;
-    if (ok) return "";
-    return std::string(rl::test_result_str(params.test_result));
+    printf("slots %llu sleeps %llu + %llu stalls %llu + %llu again %llu refused %llu copies %llu stragglers %llu\n",
+           (unsigned long long)tally.taken, (unsigned long long)tally.sleeps1, (unsigned long long)tally.sleeps2,
+           (unsigned long long)tally.wopen, (unsigned long long)tally.wover, (unsigned long long)tally.again,
+           (unsigned long long)tally.refused, (unsigned long long)tally.copies, (unsigned long long)tally.straggle);
 }
 
-static const scenario *find(const char *name)
+static void mark_sites(void)
 {
-    for (auto &s : scenarios) {
-        if (!strcmp(s.name, name)) return &s;
-    }
-    fprintf(stderr, "no scenario %s\n", name);
-    exit(2);
-}
-
-static int weaker(const site &s, int out[2])
-{
-    bool load = !strncmp(s.op, "load", 4), store = !strncmp(s.op, "store", 5);
-    switch (s.order) {
-    case rl::mo_seq_cst: out[0] = load ? rl::mo_acquire : store ? rl::mo_release : rl::mo_acq_rel; return 1;
-    case rl::mo_acq_rel: out[0] = rl::mo_acquire; out[1] = rl::mo_release; return 2;
-    case rl::mo_acquire: case rl::mo_release: out[0] = rl::mo_relaxed; return 1;
-    default: return 0;
-    }
-}
-
-/* stage_model run COUNT [SCENARIO...]      random executions of each
- * stage_model bound N SCENARIO             every execution with at most N preemptions
- * stage_model show SCENARIO COUNT          random, with the history of the failure
- * stage_model weaken COUNT [SCENARIO...]   each atomic access one step weaker: which scenario fails */
-int main(int argc, char **argv)
-{
-    std::string verb = argc > 1 ? argv[1] : "";
-    double seconds = 0;
-    int bad = 0;
     for (site *s = __start_model_sites; s < __stop_model_sites; s++) {
         s->fresh = !strcmp(s->expr, "&slot->pend") && !strcmp(s->func, "weir__stage_take") ||
                    !strcmp(s->func, "weir__role_take_free");
     }
-    setvbuf(stdout, NULL, _IOLBF, 0);
-    if (verb == "run") {
-        uint64_t count = strtoull(argv[2], NULL, 10);
-        for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++) {
-            const scenario *s = &scenarios[i];
-            bool wanted = argc == 3;
-            for (int a = 3; a < argc; a++) wanted |= !strcmp(argv[a], s->name);
-            if (!wanted) continue;
-            memset(&tally, 0, sizeof tally);
-            std::string why = run_one(s, count, 0, false, &seconds);
-            printf("%-13s %-22s at %llu in %.1f s; slots %llu sleeps %llu + %llu stalls %llu + %llu again %llu refused %llu copies %llu stragglers %llu\n",
-                   s->name, why.empty() ? "ok" : why.c_str(), (unsigned long long)stopped, seconds, (unsigned long long)tally.taken,
-                   (unsigned long long)tally.sleeps1, (unsigned long long)tally.sleeps2, (unsigned long long)tally.wopen,
-                   (unsigned long long)tally.wover, (unsigned long long)tally.again, (unsigned long long)tally.refused,
-                   (unsigned long long)tally.copies, (unsigned long long)tally.straggle);
-            bad += !why.empty();
-        }
-        return bad != 0;
-    }
-    if (verb == "bound") {
-        std::string why = run_one(find(argv[3]), UINT64_MAX, (unsigned)atoi(argv[2]) + 1, false, &seconds);
-        printf("%-13s at most %s preemptions: %s, %llu executions in %.1f s\n", argv[3], argv[2], why.empty() ? "ok, all" : why.c_str(),
-               (unsigned long long)stopped, seconds);
-        return !why.empty();
-    }
-    if (verb == "show") {
-        run_one(find(argv[2]), strtoull(argv[3], NULL, 10), 0, true, &seconds);
-        return 0;
-    }
-    if (verb == "weaken") {
-        uint64_t count = strtoull(argv[2], NULL, 10);
-        int killed = 0, alive = 0;
-        for (site *s = __start_model_sites; s < __stop_model_sites; s++) {
-            int to[2];
-            int n = !strcmp(s->expr, "model") ? 0 : weaker(*s, to);
-            for (int k = 0; k < n; k++) {
-                static const char *names[] = {"relaxed", "consume", "acquire", "release", "acq_rel", "seq_cst"};
-                s->now = to[k];
-                std::string why;
-                const char *by = "";
-                for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios && why.empty(); i++) {
-                    bool wanted = argc == 3;
-                    for (int a = 3; a < argc; a++) wanted |= !strcmp(argv[a], scenarios[i].name);
-                    if (!wanted) continue;
-                    why = run_one(&scenarios[i], count, 0, false, &seconds);
-                    by = scenarios[i].name;
-                }
-                s->now = s->order;
-                (why.empty() ? alive : killed)++;
-                printf("%-8s %s:%d %s %s %s %s -> %s%s%s%s\n", why.empty() ? "SURVIVED" : "killed", strrchr(s->file, '/') + 1, s->line, s->func,
-                       s->expr, s->op, s->name, names[to[k]], why.empty() ? "" : ": ", why.c_str(),
-                       why.empty() ? "" : (std::string(", ") + by + " at " + std::to_string(stopped)).c_str());
-            }
-        }
-        printf("%d killed, %d survived\n", killed, alive);
-        return 0;
-    }
-    fprintf(stderr, "usage: stage_model run COUNT [SCENARIO...] | bound N SCENARIO | show SCENARIO COUNT | weaken COUNT [SCENARIO...]\n");
-    return 2;
 }
+
+#include "model_run.hpp"

@@ -265,13 +265,14 @@ static void a_last_block_that_cannot_be_read_is_an_error(void **state)
     fault_io_disarm(&bench->fault, rule);
 
     /* A short one is read again, from the start of the block. */
-    (void)fault_io_arm(&bench->fault,
-                       &(struct fault_rule){.kind = FAULT_READ,
-                                            .name = "file",
-                                            .times = 2,
-                                            .shortened = true,
-                                            .bytes = 512});
+    const unsigned twice = fault_io_arm(&bench->fault,
+                                        &(struct fault_rule){.kind = FAULT_READ,
+                                                             .name = "file",
+                                                             .times = 2,
+                                                             .shortened = true,
+                                                             .bytes = 0});
     open_faulty(bench);
+    assert_int_equal(fault_io_spoilt(&bench->fault, twice), 2);
     write_next(bench, 5);
     close_well(bench);
     assert_file(bench, 705);
@@ -642,6 +643,46 @@ static void a_flush_returns_after_its_writes_have_come_back(void **state)
     close_well(bench);
 }
 
+static void holding_write_long(struct worker *worker)
+{
+    struct holding *const holding = worker->ctx;
+    static const uint8_t data[BUFFERS * BUFFER_BYTES + 10];
+    const int code = weir_writer_write(holding->bench->writer, data, sizeof data, NULL);
+    if (code != 0) {
+        worker_fail(worker, "%d", code);
+    }
+}
+
+static bool is_reserved(void *ctx)
+{
+    return weir_writer_offset(ctx) == BUFFERS * BUFFER_BYTES + 10;
+}
+
+/* Its last bytes are committed after everything before them is in the file and the owner has gone
+ * to sleep: they fill no buffer, and nobody else would wake it. */
+static void a_flush_is_served_by_whoever_commits_last(void **state)
+{
+    struct bench *const bench = *state;
+    for (unsigned i = 0; i < 20; i++) {
+        struct workers workers;
+        struct holding holding = {.bench = bench};
+        (void)unlink(bench->path);
+        open_faulty(bench);
+        (void)fault_io_arm(&bench->fault,
+                           &(struct fault_rule){.kind = FAULT_WRITE, .name = "file", .hold = true});
+        workers_start(&workers, 1, holding_write_long, &holding, 0);
+        assert_true(fault_io_wait_held(&bench->fault, BUFFERS));
+        assert_true(wait_until(is_reserved, bench->writer));
+        fault_io_release(&bench->fault);
+        assert_int_equal(weir_writer_flush(bench->writer), 0);
+        workers_finish(&workers);
+        struct stat status;
+        assert_int_equal(stat(bench->path, &status), 0);
+        assert_int_equal(status.st_size, BUFFERS * BUFFER_BYTES + 10);
+        close_well(bench);
+    }
+}
+
 static void a_flush_of_nothing_writes_nothing(void **state)
 {
     struct bench *const bench = *state;
@@ -889,6 +930,31 @@ static void an_error_in_the_middle_stays(void **state)
     }
 }
 
+/* What fails later, because of it or not, does not take its place. */
+static void the_first_error_is_kept(void **state)
+{
+    struct bench *const bench = *state;
+    open_faulty(bench);
+    (void)fault_io_arm(&bench->fault,
+                       &(struct fault_rule){.kind = FAULT_WRITE,
+                                            .name = "file",
+                                            .offset_from = BUFFER_BYTES,
+                                            .error = -ENOSPC,
+                                            .hold = true});
+    write_next(bench, 2 * BUFFER_BYTES);
+    assert_true(fault_io_wait_held(&bench->fault, 1));
+    (void)fault_io_arm(&bench->fault,
+                       &(struct fault_rule){.kind = FAULT_QUEUE_PUSH, .times = 1, .error = -EIO});
+    write_next(bench, BUFFER_BYTES);
+    assert_int_equal(weir_writer_flush(bench->writer), -EIO);
+    struct weir_error first;
+    assert_int_equal(weir_writer_error(bench->writer, &first), -EIO);
+    /* The held one comes back before the close is through. */
+    fault_io_release(&bench->fault);
+    assert_int_equal(weir_writer_close(bench->writer, &bench->error), -EIO);
+    assert_memory_equal(&first, &bench->error, sizeof first);
+}
+
 static void nothing_is_synced_behind_a_write_that_failed(void **state)
 {
     struct bench *const bench = *state;
@@ -1008,7 +1074,7 @@ static void crowd_until_it_fails(struct worker *worker)
     struct holding *const holding = worker->ctx;
     static const uint8_t data[3 * BUFFER_BYTES];
     int code = 0;
-    while (code == 0) {
+    for (unsigned i = 0; i < 1000 && code == 0; i++) {
         code = weir_writer_write(holding->bench->writer, data, sizeof data, NULL);
     }
     if (code != -EIO) {
@@ -1189,6 +1255,7 @@ static const struct {
     TEST(writes_of_many_threads_stand_where_their_offsets_say),
     TEST(order_of_completion_does_not_matter),
     TEST(a_flush_returns_after_its_writes_have_come_back),
+    TEST(a_flush_is_served_by_whoever_commits_last),
     TEST(a_flush_of_nothing_writes_nothing),
     TEST(a_sync_is_begun_after_the_writes_have_come_back),
     TEST(one_sync_serves_all_who_wait),
@@ -1196,6 +1263,7 @@ static const struct {
     TEST(what_is_written_during_a_flush_is_not_forgotten),
     TEST(nothing_is_begun_above_a_padded_block),
     TEST(an_error_in_the_middle_stays),
+    TEST(the_first_error_is_kept),
     TEST(nothing_is_synced_behind_a_write_that_failed),
     TEST(a_failed_sync_is_not_tried_again),
     TEST(a_length_that_cannot_be_cut_is_an_error),

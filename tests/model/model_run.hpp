@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Running a model: its verbs. Wants of the model: struct scenario with a name, scenarios[], now, threads, threads_of(), stopped, tally,
+ * tally_print(), mark_sites(), and test<3> and test<4>. */
+struct null_stream : std::ostream { null_stream() : std::ostream(0) {} };
+
+/* "" or how it failed. bound 0: random. */
+static std::string run_one(const scenario *s, uint64_t count, unsigned bound, bool history, double *seconds)
+{
+    rl::test_params params;
+    static null_stream nothing;
+    std::ostringstream out;
+    now = s;
+    threads = threads_of(s);
+    params.iteration_count = count;
+    params.search_type = bound ? rl::sched_bound : rl::sched_random;
+    params.context_bound = bound ? bound - 1 : 0;
+    params.execution_depth_limit = 6000;
+    params.output_stream = history ? (std::ostream *)&std::cout : &nothing;
+    params.progress_stream = &nothing;
+    params.collect_history = false; /* a failure is run again to collect it */
+    auto start = std::chrono::steady_clock::now();
+    bool ok = threads == 3 ? rl::simulate<test<3>>(params) : rl::simulate<test<4>>(params);
+    *seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    stopped = params.stop_iteration;
+    if (ok) return "";
+    return std::string(rl::test_result_str(params.test_result));
+}
+
+static const scenario *find(const char *name)
+{
+    for (auto &s : scenarios) {
+        if (!strcmp(s.name, name)) return &s;
+    }
+    fprintf(stderr, "no scenario %s\n", name);
+    exit(2);
+}
+
+static int weaker(const site &s, int out[2])
+{
+    bool load = !strncmp(s.op, "load", 4), store = !strncmp(s.op, "store", 5);
+    switch (s.order) {
+    case rl::mo_seq_cst: out[0] = load ? rl::mo_acquire : store ? rl::mo_release : rl::mo_acq_rel; return 1;
+    case rl::mo_acq_rel: out[0] = rl::mo_acquire; out[1] = rl::mo_release; return 2;
+    case rl::mo_acquire: case rl::mo_release: out[0] = rl::mo_relaxed; return 1;
+    default: return 0;
+    }
+}
+
+/* run COUNT [SCENARIO...]      random executions of each
+ * bound N SCENARIO             every execution with at most N preemptions
+ * show SCENARIO COUNT          random, with the history of the failure
+ * weaken COUNT [SCENARIO...]   each atomic access one step weaker: which scenario fails */
+int main(int argc, char **argv)
+{
+    std::string verb = argc > 1 ? argv[1] : "";
+    double seconds = 0;
+    int bad = 0;
+    mark_sites();
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    if (verb == "run") {
+        uint64_t count = strtoull(argv[2], NULL, 10);
+        for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++) {
+            const scenario *s = &scenarios[i];
+            bool wanted = argc == 3;
+            for (int a = 3; a < argc; a++) wanted |= !strcmp(argv[a], s->name);
+            if (!wanted) continue;
+            memset(&tally, 0, sizeof tally);
+            std::string why = run_one(s, count, 0, false, &seconds);
+            printf("%-13s %-22s at %llu in %.1f s; ", s->name, why.empty() ? "ok" : why.c_str(), (unsigned long long)stopped, seconds);
+            tally_print();
+            bad += !why.empty();
+        }
+        return bad != 0;
+    }
+    if (verb == "bound") {
+        std::string why = run_one(find(argv[3]), UINT64_MAX, (unsigned)atoi(argv[2]) + 1, false, &seconds);
+        printf("%-13s at most %s preemptions: %s, %llu executions in %.1f s\n", argv[3], argv[2], why.empty() ? "ok, all" : why.c_str(),
+               (unsigned long long)stopped, seconds);
+        return !why.empty();
+    }
+    if (verb == "show") {
+        run_one(find(argv[2]), strtoull(argv[3], NULL, 10), 0, true, &seconds);
+        return 0;
+    }
+    if (verb == "weaken") {
+        uint64_t count = strtoull(argv[2], NULL, 10);
+        int killed = 0, alive = 0;
+        for (site *s = __start_model_sites; s < __stop_model_sites; s++) {
+            int to[2];
+            int n = !strcmp(s->expr, "model") ? 0 : weaker(*s, to);
+            for (int k = 0; k < n; k++) {
+                static const char *names[] = {"relaxed", "consume", "acquire", "release", "acq_rel", "seq_cst"};
+                s->now = to[k];
+                std::string why;
+                const char *by = "";
+                for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios && why.empty(); i++) {
+                    bool wanted = argc == 3;
+                    for (int a = 3; a < argc; a++) wanted |= !strcmp(argv[a], scenarios[i].name);
+                    if (!wanted) continue;
+                    why = run_one(&scenarios[i], count, 0, false, &seconds);
+                    by = scenarios[i].name;
+                }
+                s->now = s->order;
+                (why.empty() ? alive : killed)++;
+                printf("%-8s %s:%d %s %s %s %s -> %s%s%s%s\n", why.empty() ? "SURVIVED" : "killed", strrchr(s->file, '/') + 1, s->line, s->func,
+                       s->expr, s->op, s->name, names[to[k]], why.empty() ? "" : ": ", why.c_str(),
+                       why.empty() ? "" : (std::string(", ") + by + " at " + std::to_string(stopped)).c_str());
+            }
+        }
+        printf("%d killed, %d survived\n", killed, alive);
+        return 0;
+    }
+    fprintf(stderr, "usage: MODEL run COUNT [SCENARIO...] | bound N SCENARIO | show SCENARIO COUNT | weaken COUNT [SCENARIO...]\n");
+    return 2;
+}
