@@ -247,11 +247,10 @@ void weir__io_device_close(struct weir__io_device *device)
 {
     struct weir__transfer *const transfer = &device->transfer;
 
-    /* By hand, since closing the queue does not say whether it could wait. The owner hears nothing
-     * any more. */
+    /* By hand, since closing the queue does not say whether it could wait, and goes on with nothing
+     * that came back short. The owner hears nothing any more. */
     transfer->written = NULL;
     transfer->ended = ended_unheard;
-    transfer->stopped = true;
     while (!transfer->broken && transfer->in_flight > 0) {
         (void)weir__transfer_reap(transfer, transfer->in_flight, WEIR__NEVER);
     }

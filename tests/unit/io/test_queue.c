@@ -477,6 +477,22 @@ static void short_results_are_gone_on_with(void **state)
         do_one(spoilt.queue, request(WEIR_OP_WRITE, spoilt.file, 5, out, sizeof out, 0)),
         sizeof out);
     assert_int_equal(fault_io_spoilt(&spoilt.fault, writes), 3);
+    /* A write goes on from the byte, however it is aligned: it may have met a limit there. */
+    fault_io_forget(&spoilt.fault);
+    fault_io_arm(&spoilt.fault,
+                 &(struct fault_rule){.kind = FAULT_WRITE,
+                                      .name = "short",
+                                      .times = 1,
+                                      .shortened = true,
+                                      .bytes = 1001});
+    assert_int_equal(do_one(spoilt.queue, request(WEIR_OP_WRITE, spoilt.file, 32768, out, 8192, 0)),
+                     8192);
+    struct fault_op rest;
+    assert_true(fault_io_find(&spoilt.fault,
+                              &(struct fault_look){.kind = FAULT_WRITE, .offset_from = 32769},
+                              &rest));
+    assert_int_equal(rest.offset, 32768 + 1001);
+    assert_int_equal(spoilt.fault.io.ops->truncate(&spoilt.fault.io, spoilt.file, 20005), 0);
     /* The end of the file may be near the short result, or not; it may be aligned, or not. */
     static const struct {
         uint64_t offset;
@@ -484,19 +500,21 @@ static void short_results_are_gone_on_with(void **state)
         size_t expected;
         unsigned times;
         size_t shortened;
+        uint64_t block; /* of what it has to go on from, a direct descriptor or not */
     } rows[] = {
-        {5, 20000, 20000, 5, 600},
-        {0, 16384, 16384, 1, 600},
-        {0, 16384, 16384, 3, 4500},
-        {16384, 8192, 20005 - 16384, 1, 600},
-        {512, 19456, 19456, 3, 600},
-        {4096, 20000, 20005 - 4096, 3, 600},
-        {20004, 100, 1, 1, 600},
-        {20005, 100, 0, 1, 600},
-        {4096 * 100, 4096, 0, 1, 600},
+        {5, 20000, 20000, 5, 600, 1},
+        {0, 16384, 16384, 1, 600, 4096},
+        {0, 16384, 16384, 3, 4500, 4096},
+        {16384, 8192, 20005 - 16384, 1, 600, 4096},
+        {512, 19456, 19456, 3, 600, 512},
+        {4096, 20000, 20005 - 4096, 3, 600, 1},
+        {20004, 100, 1, 1, 600, 1},
+        {20005, 100, 0, 1, 600, 1},
+        {4096 * 100, 4096, 0, 1, 600, 4096},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         memset(back, 0, sizeof back);
+        fault_io_forget(&spoilt.fault);
         fault_io_arm(&spoilt.fault,
                      &(struct fault_rule){.kind = FAULT_READ,
                                           .name = "short",
@@ -509,6 +527,19 @@ static void short_results_are_gone_on_with(void **state)
                    request(WEIR_OP_READ, spoilt.file, rows[i].offset, back, rows[i].bytes, 0)),
             rows[i].expected);
         fault_io_heal(&spoilt.fault);
+        /* The first was shortened; the second begins with the block that it broke off in. */
+        struct fault_op reads[2];
+        struct fault_look look = {.kind = FAULT_READ};
+        assert_true(fault_io_find(&spoilt.fault, &look, &reads[0]));
+        assert_int_equal(reads[0].offset, rows[i].offset);
+        look.after = reads[0].begun;
+        assert_int_equal(fault_io_find(&spoilt.fault, &look, &reads[1]), rows[i].expected > 0);
+        if (rows[i].expected > 0) {
+            const uint64_t came = (uint64_t)reads[0].result;
+            assert_true(came <= rows[i].shortened);
+            assert_int_equal(reads[1].offset,
+                             rows[i].offset + came / rows[i].block * rows[i].block);
+        }
         const size_t skip = rows[i].offset < 5 ? (size_t)(5 - rows[i].offset) : 0;
         if (rows[i].expected > skip) {
             assert_memory_equal(back + skip,
@@ -657,16 +688,16 @@ static void broken_ring_is_told_by_everything_from_then_on(void **state)
                                         WEIR__NEVER) >= 0);
     }
     assert_int_equal(weir_io_queue_wait(spoilt.queue, ends, 1, 1, WEIR_FOREVER), 1);
-    fault_io_arm(&spoilt.fault, &(struct fault_rule){.kind = FAULT_QUEUE_REAP, .error = -EIO});
+    fault_io_arm(&spoilt.fault, &(struct fault_rule){.kind = FAULT_QUEUE_REAP, .error = -ENXIO});
     assert_int_equal(weir_io_queue_submit(spoilt.queue, requests, 2), 2);
     /* What is known is told first. */
     assert_int_equal(weir_io_queue_wait(spoilt.queue, ends, 8, 3, WEIR_FOREVER), 1);
-    assert_int_equal(weir_io_queue_wait(spoilt.queue, ends, 8, 1, WEIR_FOREVER), -EIO);
-    assert_int_equal(weir_io_queue_wait(spoilt.queue, ends, 8, 0, WEIR_TRY), -EIO);
-    assert_int_equal(weir_io_queue_submit(spoilt.queue, requests, 2), -EIO);
+    assert_int_equal(weir_io_queue_wait(spoilt.queue, ends, 8, 1, WEIR_FOREVER), -ENXIO);
+    assert_int_equal(weir_io_queue_wait(spoilt.queue, ends, 8, 0, WEIR_TRY), -ENXIO);
+    assert_int_equal(weir_io_queue_submit(spoilt.queue, requests, 2), -ENXIO);
     fault_io_heal(&spoilt.fault);
-    assert_int_equal(weir_io_queue_submit(spoilt.queue, requests, 2), -EIO);
-    assert_int_equal(weir_io_queue_wait(spoilt.queue, ends, 8, 1, WEIR_FOREVER), -EIO);
+    assert_int_equal(weir_io_queue_submit(spoilt.queue, requests, 2), -ENXIO);
+    assert_int_equal(weir_io_queue_wait(spoilt.queue, ends, 8, 1, WEIR_FOREVER), -ENXIO);
     spoilt_close(&spoilt);
 }
 
@@ -848,6 +879,33 @@ static void close_waits_for_what_is_under_way(void **state)
     (void)close(file);
 }
 
+/* What came back short is gone on with even then: it was taken. */
+static void close_sees_short_writes_through(void **state)
+{
+    struct spoilt spoilt;
+    static char letters[5000];
+    static char back[5000];
+    spoilt_open(&spoilt, backend_of(state), "closed");
+    memset(letters, 'c', sizeof letters);
+    fault_io_arm(&spoilt.fault,
+                 &(struct fault_rule){.kind = FAULT_WRITE,
+                                      .name = "closed",
+                                      .times = 3,
+                                      .shortened = true,
+                                      .bytes = 1001});
+    const struct weir_io_request one =
+        request(WEIR_OP_WRITE, spoilt.file, 0, letters, sizeof letters, 0);
+    assert_int_equal(weir_io_queue_submit(spoilt.queue, &one, 1), 1);
+    spoilt_close(&spoilt);
+    char path[TEMP_DIR_BYTES];
+    temp_dir_join(dir_path, "closed", path);
+    const int file = open(path, O_RDONLY | O_CLOEXEC);
+    assert_true(file >= 0);
+    assert_int_equal(pread(file, back, sizeof back, 0), sizeof back);
+    assert_memory_equal(back, letters, sizeof back);
+    (void)close(file);
+}
+
 struct tally {
     unsigned calls;
     unsigned fail_at; /* number of the call that gets nothing; 0: none */
@@ -883,6 +941,8 @@ static void memory_is_asked_for_at_the_opening_only_and_goes_back(void **state)
     const int file = file_open("memory");
     struct weir_io_queue *queue = queue_with(&config);
     const unsigned calls = tally.calls;
+    /* The queue, its two tables, the ring or pool, the transfer's scratch, the buffers. */
+    assert_true(tally.blocks >= 6);
     char letter = 'm';
     assert_int_equal(do_one(queue, request(WEIR_OP_WRITE, file, 0, &letter, 1, 0)), 1);
     assert_int_equal(do_one(queue, request(WEIR_OP_READ, file, 0, &letter, 1, 0)), 1);
@@ -928,6 +988,7 @@ int main(int argc, char **argv)
         OVER(registered_buffers_are_to_be_had_by_their_index),
         OVER(threads_use_a_queue_one_at_a_time_and_ask_for_figures_at_any),
         OVER(close_waits_for_what_is_under_way),
+        OVER(close_sees_short_writes_through),
         OVER(memory_is_asked_for_at_the_opening_only_and_goes_back),
     };
     return cmocka_run_group_tests(tests, group_setup, group_teardown);
