@@ -420,6 +420,26 @@ static void what_left_the_batch_leaves_its_memory(void **state)
     assert_int_equal(counting.live, 0);
 }
 
+/* One that was large once is small when it is empty. */
+static void an_empty_batch_keeps_little(void **state)
+{
+    (void)state;
+    struct counting counting = {0};
+    const struct weir_memory_hooks hooks = {counting_alloc, counting_release, &counting};
+    struct weir_batch *batch = NULL;
+    static uint8_t data[5000];
+    assert_int_equal(weir_batch_new(&hooks, &batch), 0);
+    for (size_t i = 0; i < 5000; i++) {
+        assert_int_equal(weir_batch_write(batch, i, data, sizeof data), 0);
+    }
+    assert_true(counting.live_bytes > (size_t)20 << 20);
+    weir_batch_clear(batch);
+    assert_true(counting.live_bytes < (size_t)5 << 20);
+    assert_int_equal(counting.live_bytes, weir__batch_memory(batch));
+    weir_batch_free(batch);
+    assert_int_equal(counting.live, 0);
+}
+
 static void data_larger_than_any_chunk_fit(void **state)
 {
     (void)state;
@@ -491,6 +511,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(no_memory_leaves_the_batch_as_it_was),
         cmocka_unit_test(a_batch_used_again_allocates_nothing),
         cmocka_unit_test(what_left_the_batch_leaves_its_memory),
+        cmocka_unit_test(an_empty_batch_keeps_little),
         cmocka_unit_test(data_larger_than_any_chunk_fit),
         cmocka_unit_test(abandoned_data_are_never_freed),
     };

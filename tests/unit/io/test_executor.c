@@ -410,6 +410,13 @@ static bool came_back(void *ctx)
            want->count;
 }
 
+/* So many have begun. */
+static bool were_begun(void *ctx)
+{
+    const struct came_back *const want = ctx;
+    return rig_count(want->rig, want->kind, 0) >= want->count;
+}
+
 /* In order, an operation that does not come back holds up all behind it; side by side only those
  * that overlap, and a Sync. */
 static void what_is_under_way_holds_up_what_has_to_wait(void **state)
@@ -678,8 +685,8 @@ static void max_inflight_bounds_and_is_refilled(void **state)
             &(struct fault_rule){.kind = FAULT_WRITE, .name = NAME, .times = 1, .hold = true});
         workers_start(&workers, 1, run_execute, &rig, 1);
         const bool held = fault_io_wait_held(&rig.fault, 1);
-        struct came_back others = {&rig, FAULT_WRITE, side ? 26 : 0};
-        const bool came = wait_until(came_back, &others);
+        struct came_back others = {&rig, FAULT_WRITE, side ? 30 : 4};
+        const bool came = wait_until(were_begun, &others);
         const size_t begun = rig_count(&rig, FAULT_WRITE, 0);
         fault_io_release(&rig.fault);
         workers_finish(&workers);
@@ -1275,6 +1282,14 @@ static void no_memory_for_results_leaves_the_batch_as_it_was(void **state)
         assert_int_equal(rig.execution.failed, 1);
         assert_int_equal(rig.execution.executed, 0);
         assert_int_equal(weir_batch_len(rig.batch), 5);
+        /* Together they are 2^64 and a MiB, or little less. */
+        weir_batch_clear(rig.batch);
+        assert_int_equal(weir_batch_read(rig.batch, 0, (size_t)1 << 20), 0);
+        assert_int_equal(weir_batch_read(rig.batch, 0, (size_t)1 << 63), 0);
+        assert_int_equal(weir_batch_read(rig.batch, 0, (size_t)1 << 63), 0);
+        assert_int_equal(rig_execute(&rig), -ENOMEM);
+        assert_int_equal(rig.execution.failed, 0);
+        assert_int_equal(weir_batch_len(rig.batch), 3);
         weir_batch_clear(rig.batch);
         rig_write(&rig, 0, BLOCK, 1);
         assert_int_equal(weir_batch_read(rig.batch, 0, (size_t)1 << 20), 0);
