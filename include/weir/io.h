@@ -198,7 +198,8 @@ WEIR_API int weir_writer_open(const char *path,
  * data         copied before return
  * bytes        any number; 0 is legal and returns the offset where the next write would go
  * offset_out   [out] may be NULL: where in the file they stand
- * Return       0 | the writer's first error, which stays | -EFBIG beyond 2^63 bytes
+ * Return       0 | the writer's first error, which stays | -EFBIG it would end beyond
+ *              2^63 - 2^54 bytes: nothing was taken
  * Threads      any number at once. No two get overlapping ranges
  * Progress     takes its place by one fetch-add, copies; sleeps while all buffers are full
  * Durability   none: weir_writer_flush, weir_writer_sync. An error of the write itself shows there,
@@ -208,7 +209,8 @@ weir_writer_write(struct weir_writer *writer, const void *data, size_t bytes, ui
 /* Waits until every write that had returned before the call has reached the kernel.
  * Return       0: and unless somebody writes meanwhile the file's length is weir_writer_offset |
  *              the writer's first error, which stays
- * Durability   process kill */
+ * Durability   process kill. With O_DIRECT a process that is killed in the middle of a flush may
+ *              leave the file longer by less than a block of zeros */
 WEIR_API int weir_writer_flush(struct weir_writer *writer);
 /* Flushes, then waits for an fdatasync that was begun after that. A failed one is not tried again:
  * the error stays.
