@@ -90,7 +90,9 @@ static void op_advance(struct weir__transfer_op *op, size_t done)
         at++;
     }
     op->iov_count -= at;
-    memmove(op->iov, op->iov + at, op->iov_count * sizeof *op->iov);
+    if (at > 0) {
+        memmove(op->iov, op->iov + at, op->iov_count * sizeof *op->iov);
+    }
     if (done > 0) {
         op->iov[0].iov_base = (uint8_t *)op->iov[0].iov_base + done;
         op->iov[0].iov_len -= done;
