@@ -85,7 +85,6 @@ int weir__segment_reader_open_with(const char *path,
                                    struct weir_error *error_out)
 {
     struct weir_reader *reader;
-    struct weir__mem_hooks hooks = {0};
     struct weir__mem mem;
 
     int code = weir__reader_open_with(path, config, seam, &reader, error_out);
@@ -93,12 +92,7 @@ int weir__segment_reader_open_with(const char *path,
         return code;
     }
     const struct weir_io_config *const settled = weir__reader_config(reader);
-    if (settled->memory != NULL) {
-        hooks = (struct weir__mem_hooks){.alloc = settled->memory->alloc,
-                                         .release = settled->memory->release,
-                                         .ctx = settled->memory->ctx};
-    }
-    weir__mem_init(&mem, settled->memory != NULL ? &hooks : NULL);
+    weir__io_memory(&mem, settled->memory);
     struct weir_segment *const segment =
         weir__mem_alloc(&mem, sizeof *segment, _Alignof(struct weir_segment));
     if (segment == NULL) {

@@ -13,6 +13,7 @@
 
 #include "base/check.h"
 #include "base/num.h"
+#include "io/device.h"
 
 #include <errno.h>
 #include <string.h>
@@ -315,12 +316,8 @@ static int list_add(struct weir__mem *mem, struct batch_list *list, const struct
 int weir_batch_new(const struct weir_memory_hooks *memory, struct weir_batch **batch_out)
 {
     struct weir__mem mem;
-    struct weir__mem_hooks hooks = {0};
 
-    if (memory != NULL) {
-        hooks = (struct weir__mem_hooks){memory->alloc, memory->release, memory->ctx};
-    }
-    weir__mem_init(&mem, memory != NULL ? &hooks : NULL);
+    weir__io_memory(&mem, memory);
     struct weir_batch *const batch =
         weir__mem_alloc(&mem, sizeof *batch, _Alignof(struct weir_batch));
     if (batch == NULL) {

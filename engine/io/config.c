@@ -201,3 +201,17 @@ double weir_io_stats_completion_rate(const struct weir_io_stats *stats)
     }
     return (double)stats->ops_completed / (double)stats->ops_submitted;
 }
+
+void weir__io_memory(struct weir__mem *mem, const struct weir_memory_hooks *hooks)
+{
+    if (hooks == NULL) {
+        weir__mem_init(mem, NULL);
+        return;
+    }
+    const struct weir__mem_hooks own = {
+        .alloc = hooks->alloc,
+        .release = hooks->release,
+        .ctx = hooks->ctx,
+    };
+    weir__mem_init(mem, &own);
+}

@@ -185,16 +185,7 @@ int weir__io_device_open(struct weir__io_device *device,
     struct weir__queue_info info = {0};
 
     memset(device, 0, sizeof *device);
-    if (config->memory != NULL) {
-        const struct weir__mem_hooks hooks = {
-            .alloc = config->memory->alloc,
-            .release = config->memory->release,
-            .ctx = config->memory->ctx,
-        };
-        weir__mem_init(&device->mem, &hooks);
-    } else {
-        weir__mem_init(&device->mem, NULL);
-    }
+    weir__io_memory(&device->mem, config->memory);
     const size_t iov_bytes = config->registered_buffers * sizeof(struct iovec);
     struct iovec *const iov = weir__mem_alloc(&device->mem, iov_bytes, 8);
     int code = iov == NULL ? -ENOMEM : buffers_open(device, config, iov);

@@ -28,6 +28,9 @@ int weir__io_config_settle(const struct weir_io_config *config,
                            struct weir_io_config *out,
                            struct weir_error *error_out);
 
+/* The memory seam over a host's hooks; NULL: none. */
+void weir__io_memory(struct weir__mem *mem, const struct weir_memory_hooks *hooks);
+
 /* config     checked
  * seam       NULL = the system's, by the backend; else this one, whatever the backend (tests)
  * wanders    as weir__queue_config

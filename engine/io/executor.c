@@ -333,7 +333,6 @@ int weir__executor_open_on(const struct weir__io_file *writer,
 {
     struct weir_io_config settled;
     struct weir__mem mem;
-    struct weir__mem_hooks hooks = {0};
 
     if (writer == NULL && reader == NULL) {
         return executor_refuse(-EINVAL, error_out, "it needs a writer, a reader, or both");
@@ -345,14 +344,7 @@ int weir__executor_open_on(const struct weir__io_file *writer,
     if (code != 0) {
         return code;
     }
-    if (settled.memory != NULL) {
-        hooks = (struct weir__mem_hooks){
-            .alloc = settled.memory->alloc,
-            .release = settled.memory->release,
-            .ctx = settled.memory->ctx,
-        };
-    }
-    weir__mem_init(&mem, settled.memory != NULL ? &hooks : NULL);
+    weir__io_memory(&mem, settled.memory);
     struct weir_executor *const executor =
         weir__mem_alloc(&mem, sizeof *executor, _Alignof(struct weir_executor));
     if (executor == NULL) {

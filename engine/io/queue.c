@@ -122,20 +122,12 @@ int weir__io_queue_open_with(const struct weir_io_config *config,
 {
     struct weir_io_config settled;
     struct weir__mem mem;
-    struct weir__mem_hooks hooks = {0};
 
     int code = weir__io_config_settle(config, &settled, error_out);
     if (code != 0) {
         return code;
     }
-    if (settled.memory != NULL) {
-        hooks = (struct weir__mem_hooks){
-            .alloc = settled.memory->alloc,
-            .release = settled.memory->release,
-            .ctx = settled.memory->ctx,
-        };
-    }
-    weir__mem_init(&mem, settled.memory != NULL ? &hooks : NULL);
+    weir__io_memory(&mem, settled.memory);
     struct weir_io_queue *const queue =
         weir__mem_alloc(&mem, sizeof *queue, _Alignof(struct weir_io_queue));
     if (queue == NULL) {

@@ -320,17 +320,9 @@ static int writer_refuse(struct weir_error *error_out, int code, const char *tex
 
 static struct weir_writer *writer_new(const struct weir_io_config *config)
 {
-    struct weir__mem_hooks hooks;
     struct weir__mem mem;
 
-    if (config->memory != NULL) {
-        hooks = (struct weir__mem_hooks){
-            .alloc = config->memory->alloc,
-            .release = config->memory->release,
-            .ctx = config->memory->ctx,
-        };
-    }
-    weir__mem_init(&mem, config->memory != NULL ? &hooks : NULL);
+    weir__io_memory(&mem, config->memory);
     struct weir_writer *const writer = weir__mem_alloc(&mem, sizeof *writer, WEIR__LINE);
     if (writer == NULL) {
         weir__mem_exit(&mem);
