@@ -19,6 +19,7 @@ static const struct verb_row verb_rows[] = {
      kill_main,
      "kill -9 appending processes at random moments and look for what was acknowledged"},
     {"powercut", powercut_main, "the same with a file system that loses what was not made durable"},
+    {"sim", sim_main, "crashes of a simulated machine, by the thousand per second"},
     {"seccomp",
      seccomp_main,
      "run a command with io_uring refused, or with unreadable parts of files"},

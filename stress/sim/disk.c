@@ -1,0 +1,1225 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The simulated directory and device. See disk.h for what it promises to lose.
+ *
+ * The queue: pushed runs wait in a list; a reap carries out their operations one by one, in an order
+ * that chance chooses among the runs (inside a run the links decide), and hands the results out. So
+ * an operation takes effect at some moment between its push and its event, and a crash meets some
+ * that were begun and not carried out. */
+#include "disk.h"
+
+#include "base/num.h"
+#include "machine.h"
+#include "port/clock.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define INODES_MAX 64u
+#define FILES_MAX 64u /* open descriptors */
+#define NAME_BYTES 48u
+#define NAMES_MAX 64u
+#define CHANGES_MAX 256u
+#define QUEUE_OPS_MAX 256u
+#define FIRST_DESCRIPTOR 3
+
+uint64_t sim_fault_count[SIM_FAULTS];
+const char *const sim_fault_names[SIM_FAULTS] = {
+#define NAME_OF(name, what) #name,
+    SIM_FAULT_TABLE(NAME_OF)
+#undef NAME_OF
+};
+const char *const sim_fault_texts[SIM_FAULTS] = {
+#define TEXT_OF(name, what) what,
+    SIM_FAULT_TABLE(TEXT_OF)
+#undef TEXT_OF
+};
+
+/* A write that is not durable, as it was carried out. */
+struct unsynced {
+    uint64_t offset;
+    size_t bytes;
+    uint8_t *data;
+};
+
+struct inode {
+    bool used;
+    unsigned links; /* names and descriptors that lead here */
+    uint8_t *now;
+    uint8_t *durable;
+    size_t room; /* of both */
+    uint64_t bytes;
+    uint64_t durable_bytes;
+    struct unsynced *unsynced;
+    size_t unsynced_count;
+    size_t unsynced_room;
+};
+
+struct entry {
+    char name[NAME_BYTES];
+    unsigned inode;
+};
+
+struct names {
+    struct entry entries[NAMES_MAX];
+    unsigned count;
+};
+
+enum change_kind { CHANGE_CREATE = 1, CHANGE_RENAME, CHANGE_UNLINK };
+
+struct change {
+    enum change_kind kind;
+    char name[NAME_BYTES];
+    char to[NAME_BYTES];
+    unsigned inode;
+};
+
+struct descriptor {
+    bool used;
+    bool directory;
+    bool writes;
+    bool direct;
+    unsigned inode;
+};
+
+struct queued {
+    struct weir__op op;
+    bool first; /* of its run */
+    bool over;
+};
+
+static struct {
+    struct sim_disk_config config;
+    struct inode inodes[INODES_MAX];
+    struct names now;
+    struct names durable;
+    struct change changes[CHANGES_MAX];
+    unsigned change_count;
+    struct descriptor descriptors[FILES_MAX];
+    bool locked;
+    bool lost_bytes;
+    uint64_t steps;
+    uint64_t crash_at;
+
+    bool queue_open;
+    unsigned queue_entries;
+    struct queued queued[QUEUE_OPS_MAX];
+    unsigned queued_count;
+    struct weir__event events[QUEUE_OPS_MAX];
+    unsigned event_count;
+    bool woken;
+} disk;
+
+/* ---- faults ---------------------------------------------------------------------------------- */
+
+static bool fault(enum sim_fault kind)
+{
+    if (!sim_chance(disk.config.per_mille[kind])) {
+        return false;
+    }
+    sim_fault_count[kind]++;
+    return true;
+}
+
+/* A change begins: here the power may go. */
+static void step(void)
+{
+    disk.steps++;
+    if (disk.steps >= disk.crash_at) {
+        sim_crash();
+    }
+}
+
+uint64_t sim_disk_steps(void)
+{
+    return disk.steps;
+}
+
+void sim_disk_crash_after(uint64_t steps)
+{
+    disk.crash_at = steps == UINT64_MAX ? UINT64_MAX : disk.steps + steps;
+}
+
+bool sim_disk_lost_bytes(void)
+{
+    return disk.lost_bytes;
+}
+
+/* ---- inodes ---------------------------------------------------------------------------------- */
+
+static void *must(void *block)
+{
+    if (block == NULL) {
+        fprintf(stderr, "weir-stress sim: out of memory\n");
+        abort();
+    }
+    return block;
+}
+
+static void inode_forget_unsynced(struct inode *inode)
+{
+    for (size_t i = 0; i < inode->unsynced_count; i++) {
+        free(inode->unsynced[i].data);
+    }
+    inode->unsynced_count = 0;
+}
+
+static void inode_free(struct inode *inode)
+{
+    inode_forget_unsynced(inode);
+    free(inode->unsynced);
+    free(inode->now);
+    free(inode->durable);
+    memset(inode, 0, sizeof *inode);
+}
+
+static unsigned inode_new(void)
+{
+    for (unsigned i = 0; i < INODES_MAX; i++) {
+        if (!disk.inodes[i].used) {
+            disk.inodes[i].used = true;
+            return i;
+        }
+    }
+    fprintf(stderr, "weir-stress sim: too many files\n");
+    abort();
+}
+
+static bool names_hold(const struct names *names, unsigned inode)
+{
+    for (unsigned i = 0; i < names->count; i++) {
+        if (names->entries[i].inode == inode) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Inodes that nothing leads to, neither now nor after a power cut. */
+static void inodes_sweep(void)
+{
+    for (unsigned i = 0; i < INODES_MAX; i++) {
+        bool needed =
+            !disk.inodes[i].used || names_hold(&disk.now, i) || names_hold(&disk.durable, i);
+        for (unsigned k = 0; !needed && k < disk.change_count; k++) {
+            needed = disk.changes[k].kind == CHANGE_CREATE && disk.changes[k].inode == i;
+        }
+        for (unsigned k = 0; !needed && k < FILES_MAX; k++) {
+            needed = disk.descriptors[k].used && !disk.descriptors[k].directory &&
+                     disk.descriptors[k].inode == i;
+        }
+        if (!needed) {
+            inode_free(&disk.inodes[i]);
+        }
+    }
+}
+
+static void inode_grow(struct inode *inode, uint64_t bytes)
+{
+    if (bytes > inode->room) {
+        size_t room = inode->room == 0 ? 16384 : inode->room;
+        while (room < bytes) {
+            room *= 2;
+        }
+        inode->now = must(realloc(inode->now, room));
+        inode->durable = must(realloc(inode->durable, room));
+        memset(inode->now + inode->room, 0, room - inode->room);
+        memset(inode->durable + inode->room, 0, room - inode->room);
+        inode->room = room;
+    }
+}
+
+/* Carries a write out: the kernel has it. */
+static void inode_write(struct inode *inode, uint64_t offset, const uint8_t *data, size_t bytes)
+{
+    if (bytes == 0) {
+        return;
+    }
+    inode_grow(inode, offset + bytes);
+    memcpy(inode->now + offset, data, bytes);
+    inode->bytes = weir__max_u64(inode->bytes, offset + bytes);
+    if (inode->unsynced_count == inode->unsynced_room) {
+        inode->unsynced_room = inode->unsynced_room == 0 ? 16 : 2 * inode->unsynced_room;
+        inode->unsynced =
+            must(realloc(inode->unsynced, inode->unsynced_room * sizeof *inode->unsynced));
+    }
+    struct unsynced *const write = &inode->unsynced[inode->unsynced_count++];
+    *write = (struct unsynced){offset, bytes, must(malloc(bytes))};
+    memcpy(write->data, data, bytes);
+}
+
+/* The range is durable as it is now. Earlier versions of its sectors cannot come back. */
+static void inode_settle(struct inode *inode, uint64_t offset, size_t bytes)
+{
+    memcpy(inode->durable + offset, inode->now + offset, bytes);
+    inode->durable_bytes = weir__max_u64(inode->durable_bytes, offset + bytes);
+    /* What unsynced writes say of the range is what it holds now, or older: taken out of them. */
+    for (size_t i = 0; i < inode->unsynced_count; i++) {
+        struct unsynced *const write = &inode->unsynced[i];
+        const uint64_t from = weir__max_u64(write->offset, offset);
+        const uint64_t to = weir__min_u64(write->offset + write->bytes, offset + bytes);
+        if (from < to) {
+            memcpy(write->data + (from - write->offset), inode->now + from, (size_t)(to - from));
+        }
+    }
+}
+
+static void inode_sync(struct inode *inode)
+{
+    for (size_t i = 0; i < inode->unsynced_count; i++) {
+        const struct unsynced *const write = &inode->unsynced[i];
+        memcpy(inode->durable + write->offset, write->data, write->bytes);
+    }
+    inode->durable_bytes = inode->bytes;
+    inode_forget_unsynced(inode);
+}
+
+/* A sync that failed: the kernel takes its pages for clean. What of them has reached the device is
+ * chance, and no later sync will write them. */
+static void inode_drop(struct inode *inode)
+{
+    for (size_t i = 0; i < inode->unsynced_count; i++) {
+        const struct unsynced *const write = &inode->unsynced[i];
+        for (size_t at = 0; at < write->bytes;) {
+            const size_t sector = disk.config.sector_bytes;
+            const size_t some =
+                weir__min_u64(write->bytes - at, sector - (write->offset + at) % sector);
+            if (sim_chance(500)) {
+                memcpy(inode->durable + write->offset + at, write->data + at, some);
+            }
+            at += some;
+        }
+    }
+    inode->durable_bytes = inode->bytes;
+    inode_forget_unsynced(inode);
+    disk.lost_bytes = true;
+}
+
+/* ---- a power cut ----------------------------------------------------------------------------- */
+
+/* One sector's versions: durable, then after each unsynced write that touches it. keep: how many of
+ * these writes count; UINT_MAX: chance. */
+static void sector_cut(struct inode *inode, uint64_t sector, bool exactly, bool newest)
+{
+    const size_t size = disk.config.sector_bytes;
+    const uint64_t from = sector * size;
+    const uint64_t to = weir__min_u64(from + size, inode->room);
+    unsigned versions = 0;
+
+    for (size_t i = 0; i < inode->unsynced_count; i++) {
+        const struct unsynced *const write = &inode->unsynced[i];
+        versions += write->offset < to && write->offset + write->bytes > from;
+    }
+    if (versions == 0) {
+        return;
+    }
+    const uint64_t keep = exactly ? (newest ? versions : 0) : sim_below(versions + 1);
+    bool tear = !exactly && keep < versions && fault(SIM_FAULT_torn);
+    uint64_t done = 0;
+    for (size_t i = 0; i < inode->unsynced_count; i++) {
+        const struct unsynced *const write = &inode->unsynced[i];
+        uint64_t a = weir__max_u64(write->offset, from);
+        uint64_t b = weir__min_u64(write->offset + write->bytes, to);
+        if (a >= b) {
+            continue;
+        }
+        if (done == keep) {
+            if (!tear) {
+                break;
+            }
+            /* The next version, up to some byte of it. */
+            b = a + sim_below(b - a + 1);
+            tear = false;
+            memcpy(inode->durable + a, write->data + (a - write->offset), (size_t)(b - a));
+            break;
+        }
+        memcpy(inode->durable + a, write->data + (a - write->offset), (size_t)(b - a));
+        done++;
+    }
+}
+
+/* Marks the sectors that unsynced writes touch, each once, and calls for them. */
+static unsigned inode_cut(struct inode *inode, bool exactly, uint64_t keep, unsigned unit)
+{
+    const size_t size = disk.config.sector_bytes;
+    const size_t sectors = (inode->room + size - 1) / size;
+    uint8_t *const touched = must(calloc(1, sectors + 1));
+
+    for (size_t i = 0; i < inode->unsynced_count; i++) {
+        const struct unsynced *const write = &inode->unsynced[i];
+        for (uint64_t s = write->offset / size; s <= (write->offset + write->bytes - 1) / size;
+             s++) {
+            touched[s] = 1;
+        }
+    }
+    for (uint64_t s = 0; s < sectors; s++) {
+        if (touched[s] != 0) {
+            sector_cut(inode, s, exactly, unit < 64 && (keep >> unit & 1) != 0);
+            unit++;
+        }
+    }
+    free(touched);
+    /* The length: as it was durable, or as it is. */
+    if (inode->bytes != inode->durable_bytes) {
+        const bool newer = exactly ? unit < 64 && (keep >> unit & 1) != 0 : sim_chance(500);
+        unit++;
+        if (newer) {
+            inode->durable_bytes = inode->bytes;
+        } else if (inode->durable_bytes < inode->room) {
+            memset(inode->durable + inode->durable_bytes,
+                   0,
+                   inode->room - (size_t)inode->durable_bytes);
+        }
+    }
+    inode_forget_unsynced(inode);
+    if (inode->room > 0) {
+        memcpy(inode->now, inode->durable, inode->room);
+    }
+    inode->bytes = inode->durable_bytes;
+    return unit;
+}
+
+static struct entry *names_find(struct names *names, const char *name)
+{
+    for (unsigned i = 0; i < names->count; i++) {
+        if (strcmp(names->entries[i].name, name) == 0) {
+            return &names->entries[i];
+        }
+    }
+    return NULL;
+}
+
+static void names_set(struct names *names, const char *name, unsigned inode)
+{
+    struct entry *entry = names_find(names, name);
+
+    if (entry == NULL) {
+        if (names->count == NAMES_MAX) {
+            abort();
+        }
+        entry = &names->entries[names->count++];
+        (void)snprintf(entry->name, sizeof entry->name, "%s", name);
+    }
+    entry->inode = inode;
+}
+
+static void names_remove(struct names *names, const char *name)
+{
+    struct entry *const entry = names_find(names, name);
+
+    if (entry != NULL) {
+        *entry = names->entries[--names->count];
+    }
+}
+
+static void change_apply(struct names *names, const struct change *change)
+{
+    struct entry *entry;
+
+    switch (change->kind) {
+    case CHANGE_CREATE:
+        names_set(names, change->name, change->inode);
+        break;
+    case CHANGE_RENAME:
+        entry = names_find(names, change->name);
+        if (entry != NULL) {
+            /* Only if it is still the same file that was renamed. */
+            const unsigned inode = entry->inode;
+            if (inode == change->inode) {
+                names_remove(names, change->name);
+                names_set(names, change->to, inode);
+            }
+        }
+        break;
+    case CHANGE_UNLINK:
+        names_remove(names, change->name);
+        break;
+    }
+}
+
+/* What of the queue's operations takes effect although nobody will ever hear of it. */
+static void queue_scatter(void)
+{
+    for (unsigned i = 0; i < disk.queued_count; i++) {
+        const struct queued *const queued = &disk.queued[i];
+        if (queued->over || queued->op.kind != WEIR__OP_WRITE || sim_chance(400)) {
+            continue;
+        }
+        const struct descriptor *const file = &disk.descriptors[queued->op.file - FIRST_DESCRIPTOR];
+        uint64_t offset = queued->op.offset;
+        for (unsigned k = 0; k < queued->op.iov_count; k++) {
+            const struct iovec *const iov = &queued->op.iov[k];
+            inode_write(&disk.inodes[file->inode], offset, iov->iov_base, iov->iov_len);
+            offset += iov->iov_len;
+        }
+    }
+}
+
+static void process_gone(void)
+{
+    disk.locked = false;
+    disk.queue_open = false;
+    disk.queued_count = 0;
+    disk.event_count = 0;
+    disk.woken = false;
+    memset(disk.descriptors, 0, sizeof disk.descriptors);
+    disk.crash_at = UINT64_MAX;
+    inodes_sweep();
+}
+
+void sim_disk_kill(void)
+{
+    queue_scatter();
+    process_gone();
+}
+
+static unsigned cut(bool exactly, uint64_t keep)
+{
+    unsigned unit = 0;
+
+    for (unsigned i = 0; i < INODES_MAX; i++) {
+        if (disk.inodes[i].used) {
+            unit = inode_cut(&disk.inodes[i], exactly, keep, unit);
+        }
+    }
+    for (unsigned i = 0; i < disk.change_count; i++) {
+        const bool kept = exactly ? unit < 64 && (keep >> unit & 1) != 0 : sim_chance(600);
+        unit++;
+        if (kept) {
+            change_apply(&disk.durable, &disk.changes[i]);
+        }
+    }
+    disk.change_count = 0;
+    disk.now = disk.durable;
+    disk.lost_bytes = false;
+    process_gone();
+    return unit;
+}
+
+void sim_disk_power_cut(void)
+{
+    queue_scatter();
+    (void)cut(false, 0);
+}
+
+void sim_disk_power_cut_exactly(uint64_t keep)
+{
+    (void)cut(true, keep);
+}
+
+unsigned sim_disk_dirty_units(void)
+{
+    unsigned units = disk.change_count;
+    const size_t size = disk.config.sector_bytes;
+
+    for (unsigned i = 0; i < INODES_MAX; i++) {
+        const struct inode *const inode = &disk.inodes[i];
+        if (!inode->used) {
+            continue;
+        }
+        units += inode->bytes != inode->durable_bytes;
+        const size_t sectors = (inode->room + size - 1) / size;
+        for (uint64_t s = 0; s < sectors; s++) {
+            for (size_t k = 0; k < inode->unsynced_count; k++) {
+                const struct unsynced *const write = &inode->unsynced[k];
+                if (write->offset < (s + 1) * size && write->offset + write->bytes > s * size) {
+                    units++;
+                    break;
+                }
+            }
+        }
+    }
+    return units;
+}
+
+bool sim_disk_rot(void)
+{
+    for (unsigned tries = 0; tries < 50; tries++) {
+        struct inode *const inode = &disk.inodes[sim_below(INODES_MAX)];
+        if (!inode->used || inode->bytes == 0 || inode->unsynced_count > 0) {
+            continue;
+        }
+        const uint64_t at = sim_below(inode->bytes);
+        const uint8_t bit = (uint8_t)(1u << sim_below(8));
+        inode->durable[at] ^= bit;
+        inode->now[at] = inode->durable[at];
+        sim_fault_count[SIM_FAULT_rot]++;
+        return true;
+    }
+    return false;
+}
+
+uint64_t sim_disk_hash(void)
+{
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+
+    /* Names in their order in the alphabet: the table's own order is history. */
+    bool seen[NAMES_MAX] = {false};
+    for (unsigned n = 0; n < disk.now.count; n++) {
+        unsigned first = NAMES_MAX;
+        for (unsigned i = 0; i < disk.now.count; i++) {
+            if (!seen[i] && (first == NAMES_MAX ||
+                             strcmp(disk.now.entries[i].name, disk.now.entries[first].name) < 0)) {
+                first = i;
+            }
+        }
+        seen[first] = true;
+        const struct entry *const entry = &disk.now.entries[first];
+        const struct inode *const inode = &disk.inodes[entry->inode];
+        for (const char *c = entry->name; *c != '\0'; c++) {
+            hash = (hash ^ (uint8_t)*c) * UINT64_C(0x100000001b3);
+        }
+        hash = (hash ^ inode->bytes) * UINT64_C(0x100000001b3);
+        uint64_t at = 0;
+        for (; at + 8 <= inode->bytes; at += 8) {
+            uint64_t word;
+            memcpy(&word, inode->now + at, 8);
+            hash = (hash ^ word) * UINT64_C(0x100000001b3);
+            hash ^= hash >> 29;
+        }
+        for (; at < inode->bytes; at++) {
+            hash = (hash ^ inode->now[at]) * UINT64_C(0x100000001b3);
+        }
+    }
+    return hash;
+}
+
+/* ---- calls ----------------------------------------------------------------------------------- */
+
+static struct descriptor *descriptor_of(int file)
+{
+    const int index = file - FIRST_DESCRIPTOR;
+    if (index < 0 || index >= (int)FILES_MAX || !disk.descriptors[index].used) {
+        return NULL;
+    }
+    return &disk.descriptors[index];
+}
+
+static int descriptor_new(struct descriptor what, int *file_out)
+{
+    for (unsigned i = 0; i < FILES_MAX; i++) {
+        if (!disk.descriptors[i].used) {
+            what.used = true;
+            disk.descriptors[i] = what;
+            *file_out = (int)i + FIRST_DESCRIPTOR;
+            return 0;
+        }
+    }
+    return -EMFILE;
+}
+
+static struct change *change_new(enum change_kind kind, const char *name, unsigned inode)
+{
+    if (disk.change_count == CHANGES_MAX) {
+        abort();
+    }
+    struct change *const change = &disk.changes[disk.change_count++];
+    *change = (struct change){.kind = kind, .inode = inode};
+    (void)snprintf(change->name, sizeof change->name, "%s", name);
+    return change;
+}
+
+static int disk_open_dir(struct weir__io *io, const char *path, bool create, int *dir_out)
+{
+    (void)io;
+    (void)path;
+    (void)create;
+    return descriptor_new((struct descriptor){.directory = true}, dir_out);
+}
+
+static int disk_sync_dir(struct weir__io *io, int dir)
+{
+    (void)io;
+    (void)dir;
+    sim_switch();
+    step();
+    if (fault(SIM_FAULT_name_error)) {
+        return -EIO;
+    }
+    for (unsigned i = 0; i < disk.change_count; i++) {
+        change_apply(&disk.durable, &disk.changes[i]);
+    }
+    disk.change_count = 0;
+    inodes_sweep();
+    return 0;
+}
+
+static int
+disk_list_dir(struct weir__io *io, int dir, int (*visit)(void *ctx, const char *name), void *ctx)
+{
+    (void)io;
+    (void)dir;
+    const struct names names = disk.now; /* whoever visits may change them */
+    for (unsigned i = 0; i < names.count; i++) {
+        const int code = visit(ctx, names.entries[i].name);
+        if (code != 0) {
+            return code;
+        }
+    }
+    return 0;
+}
+
+static uint64_t space_used(void)
+{
+    uint64_t used = 0;
+    for (unsigned i = 0; i < INODES_MAX; i++) {
+        used += disk.inodes[i].used ? disk.inodes[i].bytes : 0;
+    }
+    return used;
+}
+
+static int disk_facts(struct weir__io *io, int dir, struct weir__fs_facts *facts_out)
+{
+    (void)io;
+    (void)dir;
+    memset(facts_out, 0, sizeof *facts_out);
+    (void)snprintf(facts_out->fs_name, sizeof facts_out->fs_name, "sim");
+    facts_out->direct = disk.config.direct;
+    facts_out->direct_align = 512;
+    facts_out->fua = disk.config.fua ? 1 : 0;
+    facts_out->write_cache = 1;
+    const uint64_t used = space_used();
+    facts_out->free_bytes = disk.config.space_bytes > used ? disk.config.space_bytes - used : 0;
+    return 0;
+}
+
+static int disk_open(struct weir__io *io, int dir, const char *name, unsigned flags, int *file_out)
+{
+    (void)io;
+    (void)dir;
+    struct entry *const entry = names_find(&disk.now, name);
+    struct descriptor what = {.writes = (flags & WEIR__OPEN_WRITE) != 0,
+                              .direct = (flags & WEIR__OPEN_DIRECT) != 0};
+
+    if ((flags & WEIR__OPEN_DIRECT) != 0 && !disk.config.direct) {
+        return -EINVAL;
+    }
+    if (entry != NULL) {
+        if ((flags & WEIR__OPEN_EXCLUSIVE) != 0) {
+            return -EEXIST;
+        }
+        what.inode = entry->inode;
+        return descriptor_new(what, file_out);
+    }
+    if ((flags & WEIR__OPEN_CREATE) == 0) {
+        return -ENOENT;
+    }
+    step();
+    if (fault(SIM_FAULT_name_error)) {
+        return -EIO;
+    }
+    if (space_used() >= disk.config.space_bytes || fault(SIM_FAULT_no_space)) {
+        return -ENOSPC;
+    }
+    what.inode = inode_new();
+    names_set(&disk.now, name, what.inode);
+    (void)change_new(CHANGE_CREATE, name, what.inode);
+    return descriptor_new(what, file_out);
+}
+
+static int disk_close(struct weir__io *io, int file)
+{
+    (void)io;
+    struct descriptor *const descriptor = descriptor_of(file);
+    if (descriptor == NULL) {
+        return -EBADF;
+    }
+    descriptor->used = false;
+    inodes_sweep();
+    return 0;
+}
+
+static int disk_info(struct weir__io *io, int file, struct weir__file_info *info_out)
+{
+    (void)io;
+    const struct descriptor *const descriptor = descriptor_of(file);
+    if (descriptor == NULL) {
+        return -EBADF;
+    }
+    *info_out = (struct weir__file_info){
+        .bytes = disk.inodes[descriptor->inode].bytes,
+        .links = 1,
+        .inode = descriptor->inode,
+        .regular = true,
+    };
+    return 0;
+}
+
+static int disk_rename(struct weir__io *io, int dir, const char *from, const char *to)
+{
+    (void)io;
+    (void)dir;
+    sim_switch();
+    step();
+    if (fault(SIM_FAULT_name_error)) {
+        return -EIO;
+    }
+    struct entry *const entry = names_find(&disk.now, from);
+    if (entry == NULL) {
+        return -ENOENT;
+    }
+    struct change *const change = change_new(CHANGE_RENAME, from, entry->inode);
+    (void)snprintf(change->to, sizeof change->to, "%s", to);
+    change_apply(&disk.now, change);
+    return 0;
+}
+
+static int disk_unlink(struct weir__io *io, int dir, const char *name)
+{
+    (void)io;
+    (void)dir;
+    sim_switch();
+    step();
+    if (fault(SIM_FAULT_name_error)) {
+        return -EIO;
+    }
+    const struct entry *const entry = names_find(&disk.now, name);
+    if (entry == NULL) {
+        return -ENOENT;
+    }
+    change_apply(&disk.now, change_new(CHANGE_UNLINK, name, entry->inode));
+    return 0;
+}
+
+static int disk_truncate(struct weir__io *io, int file, uint64_t bytes)
+{
+    (void)io;
+    struct descriptor *const descriptor = descriptor_of(file);
+    if (descriptor == NULL || !descriptor->writes) {
+        return -EBADF;
+    }
+    step();
+    struct inode *const inode = &disk.inodes[descriptor->inode];
+    if (bytes > inode->bytes && space_used() + bytes - inode->bytes > disk.config.space_bytes) {
+        return -ENOSPC;
+    }
+    inode_grow(inode, bytes);
+    if (bytes < inode->bytes) {
+        memset(inode->now + bytes, 0, (size_t)(inode->bytes - bytes));
+    }
+    inode->bytes = bytes;
+    return 0;
+}
+
+/* ---- reads, writes, syncs: the same by a call and through the queue -------------------------- */
+
+static ssize_t do_read(const struct descriptor *file, void *buffer, size_t bytes, uint64_t offset)
+{
+    const struct inode *const inode = &disk.inodes[file->inode];
+
+    if (fault(SIM_FAULT_read_error)) {
+        return -EIO;
+    }
+    if (offset >= inode->bytes || bytes == 0) {
+        return 0;
+    }
+    bytes = (size_t)weir__min_u64(bytes, inode->bytes - offset);
+    const size_t unit = file->direct ? 512 : 1;
+    if (bytes > unit && fault(SIM_FAULT_read_short)) {
+        bytes = (size_t)weir__max_u64(unit, weir__align_down(sim_below(bytes), unit));
+    }
+    memcpy(buffer, inode->now + offset, bytes);
+    return (ssize_t)bytes;
+}
+
+static int do_sync(const struct descriptor *file)
+{
+    struct inode *const inode = &disk.inodes[file->inode];
+
+    if (fault(SIM_FAULT_sync_error)) {
+        inode_drop(inode);
+        return -EIO;
+    }
+    inode_sync(inode);
+    return 0;
+}
+
+static ssize_t do_write(const struct descriptor *file,
+                        const struct iovec *iov,
+                        unsigned iov_count,
+                        uint64_t offset,
+                        bool dsync)
+{
+    struct inode *const inode = &disk.inodes[file->inode];
+    size_t bytes = 0;
+
+    for (unsigned i = 0; i < iov_count; i++) {
+        bytes += iov[i].iov_len;
+    }
+    if (!file->writes) {
+        return -EBADF;
+    }
+    if (fault(SIM_FAULT_write_again)) {
+        return -EAGAIN;
+    }
+    const bool fails = fault(SIM_FAULT_write_error);
+    size_t allowed = bytes;
+    const uint64_t end = offset + bytes;
+    if (end > inode->bytes && (fault(SIM_FAULT_no_space) ||
+                               space_used() + end - inode->bytes > disk.config.space_bytes)) {
+        return -ENOSPC;
+    }
+    const size_t unit = file->direct ? 512 : 1;
+    if (fails) {
+        allowed = (size_t)weir__align_down(sim_below(bytes + 1), unit);
+    } else if (bytes > unit && fault(SIM_FAULT_write_short)) {
+        allowed = (size_t)weir__max_u64(unit, weir__align_down(sim_below(bytes), unit));
+    }
+    uint64_t where = offset;
+    if (bytes <= 65536 && inode->bytes > 2 * disk.config.sector_bytes &&
+        fault(SIM_FAULT_misdirected)) {
+        where = weir__align_down(sim_below(inode->bytes), disk.config.sector_bytes);
+        if (where + allowed > inode->bytes) {
+            where = offset;
+        }
+    }
+    const bool lost = fault(SIM_FAULT_lost_write);
+    size_t left = allowed;
+    uint64_t at = where;
+    for (unsigned i = 0; i < iov_count && left > 0 && !lost; i++) {
+        const size_t some = (size_t)weir__min_u64(iov[i].iov_len, left);
+        inode_write(inode, at, iov[i].iov_base, some);
+        at += some;
+        left -= some;
+    }
+    if (fails) {
+        return -EIO;
+    }
+    if (dsync) {
+        if (fault(SIM_FAULT_sync_error)) {
+            inode_drop(inode);
+            return -EIO;
+        }
+        if (!lost) {
+            inode_settle(inode, where, allowed);
+        }
+    }
+    return (ssize_t)allowed;
+}
+
+static ssize_t disk_read(struct weir__io *io, int file, void *buffer, size_t bytes, uint64_t offset)
+{
+    (void)io;
+    const struct descriptor *const descriptor = descriptor_of(file);
+    return descriptor == NULL ? -EBADF : do_read(descriptor, buffer, bytes, offset);
+}
+
+static ssize_t disk_write(struct weir__io *io,
+                          int file,
+                          const struct iovec *iov,
+                          unsigned iov_count,
+                          uint64_t offset,
+                          bool dsync)
+{
+    (void)io;
+    const struct descriptor *const descriptor = descriptor_of(file);
+    if (descriptor == NULL) {
+        return -EBADF;
+    }
+    sim_switch();
+    step();
+    const ssize_t result = do_write(descriptor, iov, iov_count, offset, dsync);
+    sim_switch();
+    return result;
+}
+
+static int disk_sync(struct weir__io *io, int file)
+{
+    (void)io;
+    const struct descriptor *const descriptor = descriptor_of(file);
+    if (descriptor == NULL) {
+        return -EBADF;
+    }
+    sim_switch();
+    step();
+    const int result = do_sync(descriptor);
+    sim_switch();
+    return result;
+}
+
+static int disk_lock(struct weir__io *io, int file)
+{
+    (void)io;
+    (void)file;
+    if (disk.locked) {
+        return -EBUSY;
+    }
+    disk.locked = true;
+    return 0;
+}
+
+static int disk_unlock(struct weir__io *io, int file)
+{
+    (void)io;
+    (void)file;
+    disk.locked = false;
+    return 0;
+}
+
+static int disk_lock_held(struct weir__io *io, int file, bool *held_out)
+{
+    (void)io;
+    (void)file;
+    *held_out = disk.locked;
+    return 0;
+}
+
+/* ---- the queue ------------------------------------------------------------------------------- */
+
+static int disk_queue_open(struct weir__io *io,
+                           struct weir__mem *mem,
+                           const struct weir__queue_config *config,
+                           struct weir__queue **queue_out,
+                           struct weir__queue_info *info_out)
+{
+    (void)io;
+    (void)mem;
+    memset(info_out, 0, sizeof *info_out);
+    if (disk.queue_open) {
+        return -ENOMEM; /* the read-ahead's: it goes without */
+    }
+    disk.queue_open = true;
+    disk.queue_entries = (unsigned)weir__min_u64(config->entries, QUEUE_OPS_MAX);
+    disk.queued_count = 0;
+    disk.event_count = 0;
+    disk.woken = false;
+    info_out->entries = disk.queue_entries;
+    *queue_out = (struct weir__queue *)&disk.queued;
+    return 0;
+}
+
+/* Carries one operation out: the first that is not over of some run. */
+static void queue_advance(void)
+{
+    unsigned heads[QUEUE_OPS_MAX];
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < disk.queued_count; i++) {
+        /* The first of its run that is not over: everything before it in the run is. */
+        const bool head = !disk.queued[i].over && (disk.queued[i].first || disk.queued[i - 1].over);
+        if (head) {
+            heads[count++] = i;
+        }
+    }
+    if (count == 0) {
+        return;
+    }
+    unsigned chosen = heads[0];
+    if (count > 1 && disk.config.per_mille[SIM_FAULT_late] > 0) {
+        chosen = heads[sim_below(count)];
+        sim_fault_count[SIM_FAULT_late] += chosen != heads[0];
+    }
+    struct queued *const queued = &disk.queued[chosen];
+    const struct descriptor *const file = descriptor_of(queued->op.file);
+    ssize_t result = -EBADF;
+    size_t bytes = 0;
+    for (unsigned i = 0; i < queued->op.iov_count; i++) {
+        bytes += queued->op.iov[i].iov_len;
+    }
+    step();
+    if (file != NULL) {
+        switch (queued->op.kind) {
+        case WEIR__OP_WRITE:
+            result = do_write(file,
+                              queued->op.iov,
+                              queued->op.iov_count,
+                              queued->op.offset,
+                              queued->op.dsync);
+            break;
+        case WEIR__OP_READ:
+            result = do_read(file, queued->op.iov[0].iov_base, bytes, queued->op.offset);
+            break;
+        case WEIR__OP_SYNC:
+            result = do_sync(file);
+            break;
+        }
+    }
+    const bool well =
+        queued->op.kind == WEIR__OP_SYNC ? result == 0 : result >= 0 && (size_t)result == bytes;
+    unsigned at = chosen;
+    for (;;) {
+        disk.queued[at].over = true;
+        disk.events[disk.event_count++] =
+            (struct weir__event){.data = disk.queued[at].op.data, .result = (int32_t)result};
+        if (well || !disk.queued[at].op.link) {
+            break;
+        }
+        at++;
+        result = -ECANCELED;
+    }
+    /* What is over in front goes. */
+    unsigned gone = 0;
+    while (gone < disk.queued_count && disk.queued[gone].over) {
+        gone++;
+    }
+    /* A run is taken out as a whole, so that `first` tells where one begins. */
+    while (gone > 0 && gone < disk.queued_count && !disk.queued[gone].first) {
+        gone--;
+    }
+    memmove(disk.queued, disk.queued + gone, (disk.queued_count - gone) * sizeof *disk.queued);
+    disk.queued_count -= gone;
+}
+
+static int disk_queue_push(struct weir__io *io,
+                           struct weir__queue *queue,
+                           const struct weir__op *ops,
+                           unsigned count)
+{
+    (void)io;
+    (void)queue;
+    if (disk.queued_count + disk.event_count + count > QUEUE_OPS_MAX) {
+        return -EAGAIN;
+    }
+    if (fault(SIM_FAULT_push_refused)) {
+        return -ENOMEM;
+    }
+    for (unsigned i = 0; i < count; i++) {
+        disk.queued[disk.queued_count++] =
+            (struct queued){.op = ops[i], .first = i == 0 || !ops[i - 1].link};
+    }
+    sim_switch();
+    return 0;
+}
+
+static bool queue_idle(void)
+{
+    for (unsigned i = 0; i < disk.queued_count; i++) {
+        if (!disk.queued[i].over) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static int disk_queue_reap(struct weir__io *io,
+                           struct weir__queue *queue,
+                           struct weir__event *events,
+                           unsigned max,
+                           unsigned min,
+                           uint64_t deadline_ns)
+{
+    (void)io;
+    (void)queue;
+    for (;;) {
+        while (!queue_idle() && sim_chance(500)) {
+            queue_advance();
+            sim_switch();
+        }
+        if (disk.event_count >= min && disk.event_count > 0) {
+            break;
+        }
+        if (min == 0 || disk.woken) {
+            disk.woken = min == 0 ? disk.woken : false;
+            break;
+        }
+        if (!queue_idle()) {
+            queue_advance();
+            sim_switch();
+        } else if (disk.event_count > 0) {
+            break;
+        } else if (!sim_block(&disk.woken, deadline_ns)) {
+            break;
+        }
+    }
+    unsigned count = 0;
+    while (count < max && disk.event_count > 0) {
+        const unsigned which = (unsigned)sim_below(disk.event_count);
+        events[count++] = disk.events[which];
+        disk.events[which] = disk.events[--disk.event_count];
+    }
+    return (int)count;
+}
+
+static void disk_queue_wake(struct weir__io *io, struct weir__queue *queue)
+{
+    (void)io;
+    (void)queue;
+    disk.woken = true;
+    (void)sim_rouse(&disk.woken, 1);
+}
+
+static void
+disk_queue_faults(struct weir__io *io, struct weir__queue *queue, struct weir__queue_faults *out)
+{
+    (void)io;
+    (void)queue;
+    memset(out, 0, sizeof *out);
+}
+
+static void disk_queue_close(struct weir__io *io, struct weir__mem *mem, struct weir__queue *queue)
+{
+    (void)io;
+    (void)mem;
+    (void)queue;
+    while (!queue_idle()) {
+        queue_advance();
+    }
+    disk.queue_open = false;
+    disk.queued_count = 0;
+    disk.event_count = 0;
+}
+
+static const struct weir__io_ops disk_ops = {
+    .open_dir = disk_open_dir,
+    .sync_dir = disk_sync_dir,
+    .list_dir = disk_list_dir,
+    .facts = disk_facts,
+    .open = disk_open,
+    .close = disk_close,
+    .info = disk_info,
+    .rename = disk_rename,
+    .unlink = disk_unlink,
+    .truncate = disk_truncate,
+    .read = disk_read,
+    .write = disk_write,
+    .sync = disk_sync,
+    .lock = disk_lock,
+    .unlock = disk_unlock,
+    .lock_held = disk_lock_held,
+    .queue_open = disk_queue_open,
+    .queue_close = disk_queue_close,
+    .queue_push = disk_queue_push,
+    .queue_reap = disk_queue_reap,
+    .queue_wake = disk_queue_wake,
+    .queue_faults = disk_queue_faults,
+};
+
+struct weir__io *sim_disk_io(void)
+{
+    static struct weir__io io = {.ops = &disk_ops};
+    return &io;
+}
+
+/* In place of the system's: what the engine's own look-arounds (verify, salvage) go through. */
+struct weir__io *weir__io_system(void)
+{
+    return sim_disk_io();
+}
+
+int weir__uring_probe(char *reason, size_t reason_bytes)
+{
+    (void)snprintf(reason, reason_bytes, "the simulated queue was refused");
+    return -ENOSYS;
+}
+
+/* ---- the whole ------------------------------------------------------------------------------- */
+
+void sim_disk_configure(const struct sim_disk_config *config)
+{
+    disk.config = *config;
+}
+
+void sim_disk_format(const struct sim_disk_config *config)
+{
+    for (unsigned i = 0; i < INODES_MAX; i++) {
+        inode_free(&disk.inodes[i]);
+    }
+    disk.now.count = 0;
+    disk.durable.count = 0;
+    disk.change_count = 0;
+    disk.lost_bytes = false;
+    disk.steps = 0;
+    disk.config = *config;
+    process_gone();
+}
