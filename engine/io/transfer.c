@@ -5,6 +5,10 @@
  * the last one the run is settled: from its first op on, what came back in full is over, and when
  * all are, the owner is told.
  *
+ * Nothing is linked behind an op that is larger than the kernel moves at once, for the kernel would
+ * begin it after the part that it has moved: such an op ends its push, and the next push goes on
+ * behind it.
+ *
  * What settling does with the rest:
  * - short: the op goes on from its last whole block. What was linked behind it was cancelled, and
  *   is pushed again with it: a sync is therefore always begun after all of its write had come back.
@@ -25,6 +29,9 @@
 #include <string.h>
 
 #define TRANSFER_TRIES 1000u
+/* The kernel moves no more at once (INT_MAX down to a page's border, of pages up to 64 KiB), and a
+ * link takes that much for all that was asked for. */
+#define TRANSFER_LINK_BYTES ((size_t)0x7fff0000)
 
 static void tally(WEIR__ATOMIC(uint64_t) *counter, uint64_t more)
 {
@@ -186,13 +193,16 @@ static void op_count_out(struct weir__transfer_counters *counters,
 
 /* ---- pushing --------------------------------------------------------------------------------- */
 
-/* The run's ops that are not over, as the seam takes them. */
+/* The run's ops that are not over, as the seam takes them; up to one that nothing may be linked
+ * behind. */
 static unsigned run_prepare(struct weir__transfer_run *run, struct weir__op *ops)
 {
     unsigned count = 0;
+    bool link = true;
 
-    for (unsigned i = run->first; i < run->count; i++) {
-        struct weir__transfer_op *const op = &run->ops[i];
+    for (run->end = run->first; link; run->end++) {
+        struct weir__transfer_op *const op = &run->ops[run->end];
+        link = run->end + 1 < run->count && op->bytes <= TRANSFER_LINK_BYTES;
         op->run = run;
         ops[count++] = (struct weir__op){
             .kind = op->kind,
@@ -201,7 +211,7 @@ static unsigned run_prepare(struct weir__transfer_run *run, struct weir__op *ops
             .iov_count = op->iov_count,
             .offset = op->offset,
             .dsync = op->dsync,
-            .link = i + 1 < run->count,
+            .link = link,
             .data = (uint64_t)(uintptr_t)op,
         };
     }
@@ -222,7 +232,7 @@ static int transfer_push(struct weir__transfer *transfer, unsigned count)
 
 static void run_count_out(struct weir__transfer *transfer, const struct weir__transfer_run *run)
 {
-    for (unsigned i = run->first; i < run->count; i++) {
+    for (unsigned i = run->first; i < run->end; i++) {
         op_count_out(transfer->counters, &run->ops[i]);
     }
 }
@@ -273,7 +283,7 @@ static bool
 run_settle(struct weir__transfer_run *run, struct weir__transfer_counters *counters, int *code)
 {
     *code = 0;
-    for (; run->first < run->count; run->first++) {
+    for (; run->first < run->end; run->first++) {
         struct weir__transfer_op *const op = &run->ops[run->first];
         bool progress;
         const enum settled settled = op_settle(op, counters, &progress, code);
@@ -291,7 +301,7 @@ run_settle(struct weir__transfer_run *run, struct weir__transfer_counters *count
         op->over = true;
         *code = 0;
     }
-    return false;
+    return run->first < run->count;
 }
 
 static void transfer_settle(struct weir__transfer *transfer, struct weir__transfer_run *run)
@@ -385,12 +395,8 @@ int weir__transfer_here(struct weir__io *io,
         if (counters != NULL) {
             op_count(counters, op, op->result);
         }
-        /* Those behind it have no result yet: looked at one by one. */
-        const unsigned count = run->count;
-        run->count = run->first + 1;
-        const bool again = run_settle(run, counters, &code);
-        run->count = count;
-        if (!again && code != 0) {
+        run->end = run->first + 1;
+        if (!run_settle(run, counters, &code) && code != 0) {
             return code;
         }
     }

@@ -44,6 +44,7 @@ struct weir__transfer_run {
 
     /* The transfer's. */
     unsigned first; /* op that is not over: where it fails, and whence it is pushed again */
+    unsigned end;   /* those below it have been pushed */
     unsigned due;   /* events to come */
     unsigned tries; /* without progress */
 };

@@ -20,6 +20,7 @@
 #define PLAYED_BYTES 4096u
 #define PLAYED_OPS 4096u
 #define PLAYED_BLOCK 16u
+#define PLAYED_CALL ((size_t)0x7ffff000) /* no call of the kernel's moves more */
 
 /* What one write or sync did, in the order in which the device carried it out. */
 struct deed {
@@ -81,13 +82,14 @@ static int32_t played_do(struct played *played, const struct weir__op *op)
         /* A sync has no half: it is refused for good or it is there. */
         result = result == FULL || played->random != NULL ? 0 : result;
     } else if (result >= 0) {
-        size_t moved = (size_t)result < bytes ? (size_t)result : bytes;
+        size_t moved = result == FULL || (size_t)result > bytes ? bytes : (size_t)result;
         if (op->kind == WEIR__OP_READ) {
             const size_t there =
                 op->offset < played->file_bytes ? played->file_bytes - (size_t)op->offset : 0;
             moved = moved < there ? moved : there;
         }
-        size_t at = 0;
+        moved = moved < PLAYED_CALL ? moved : PLAYED_CALL;
+        size_t at = moved <= PLAYED_BYTES ? 0 : moved; /* of larger ones only the length is real */
         for (unsigned i = 0; i < op->iov_count && at < moved; i++) {
             const size_t some = op->iov[i].iov_len < moved - at ? op->iov[i].iov_len : moved - at;
             uint8_t *const place = played->file + op->offset + at;
@@ -111,6 +113,8 @@ static bool played_well(const struct weir__op *op, int32_t result)
     for (unsigned i = 0; i < op->iov_count; i++) {
         bytes += op->iov[i].iov_len;
     }
+    /* As the kernel: what it cannot move at once was never asked for. */
+    bytes = bytes < PLAYED_CALL ? bytes : PLAYED_CALL;
     return op->kind == WEIR__OP_SYNC ? result == 0 : result >= 0 && (size_t)result == bytes;
 }
 
@@ -377,6 +381,37 @@ static void failed_sync_is_final(void **state)
             assert_true(ops[0].over);
             assert_false(ops[1].over || ops[2].over);
         }
+    }
+}
+
+/* More than the kernel moves at once comes back short, with what is linked behind it carried out
+ * all the same. */
+static void nothing_is_linked_behind_more_than_one_call_moves(void **state)
+{
+    struct bench *const bench = *state;
+    for (int here = 0; here < 2; here++) {
+        const size_t large = (size_t)3 << 30;
+        struct iovec iov[] = {{text, 16}, {text, large}, {text, 16}};
+        struct weir__transfer_op ops[4] = {
+            op_of(WEIR__OP_WRITE, 0, &iov[0], 1, 1),
+            op_of(WEIR__OP_WRITE, 16, &iov[1], 1, 1),
+            op_of(WEIR__OP_WRITE, 16, &iov[2], 1, 1),
+            op_of(WEIR__OP_SYNC, 0, NULL, 0, 1),
+        };
+        struct weir__transfer_run run = {.ops = ops, .count = 4};
+        bench->played.deed_count = 0;
+        SCRIPT(bench, FULL, FULL, FULL, FULL, -EIO);
+        assert_int_equal(carry_out(bench, here != 0, &run), -EIO);
+        assert_int_equal(bench->first, 3);
+        assert_true(ops[0].over && ops[1].over && ops[2].over);
+        assert_int_equal(ops[1].done, large);
+        /* The sync was begun once, after all before it. */
+        assert_int_equal(bench->played.deed_count, 5);
+        assert_int_equal(bench->played.deeds[1].result, PLAYED_CALL);
+        assert_int_equal(bench->played.deeds[2].offset, 16 + PLAYED_CALL);
+        assert_int_equal(bench->played.deeds[2].result, large - PLAYED_CALL);
+        assert_int_equal(bench->played.deeds[3].offset, 16);
+        assert_int_equal(bench->played.deeds[4].kind, WEIR__OP_SYNC);
     }
 }
 
@@ -706,6 +741,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TRANSFER_TEST(short_write_goes_on_from_a_block_with_a_new_sync),
         TRANSFER_TEST(failed_sync_is_final),
+        TRANSFER_TEST(nothing_is_linked_behind_more_than_one_call_moves),
         TRANSFER_TEST(error_names_its_op_and_stops_those_behind),
         TRANSFER_TEST(read_ends_at_the_end_of_the_file),
         TRANSFER_TEST(part_of_a_block_may_be_followed_by_more),
