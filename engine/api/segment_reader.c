@@ -15,7 +15,8 @@
  * word of a window that an earlier call has read.
  *
  * What can fail: reads, memory for a large batch, and the bytes. A failure leaves the position
- * where it was: the same call can be made again. Bytes: any thread; records: one at a time. */
+ * where it was: the same call can be made again. A window that a broken ring may still write into
+ * is left to it, and the next call gets another. Bytes: any thread; records: one at a time. */
 #include "api/segment_reader.h"
 
 #include "base/num.h"
@@ -226,10 +227,19 @@ window_get(struct weir_segment *segment, weir_lsn lsn, size_t bytes, const uint8
             return code;
         }
         segment->window_bytes = 0;
-        const int64_t got = weir_reader_read_at(segment->reader,
-                                                lsn - segment->info.base_lsn,
-                                                segment->window,
-                                                want);
+        bool lost;
+        const int64_t got = weir__reader_read(segment->reader,
+                                              lsn - segment->info.base_lsn,
+                                              segment->window,
+                                              want,
+                                              &lost);
+        if (lost) {
+            weir__mem_abandon(&segment->mem,
+                              segment->window,
+                              weir__mem_io_bytes(segment->window_room));
+            segment->window = NULL;
+            segment->window_room = 0;
+        }
         if (got < 0) {
             return (int)got;
         }

@@ -537,8 +537,11 @@ static int64_t read_on_ring(struct weir_reader *reader,
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
-static int64_t
-reader_read(struct weir_reader *reader, uint64_t offset, uint8_t *buffer, size_t bytes)
+static int64_t reader_read(struct weir_reader *reader,
+                           uint64_t offset,
+                           uint8_t *buffer,
+                           size_t bytes,
+                           bool *lost_out)
 {
     const bool large = bytes > reader->config.buffer_bytes;
     struct reader_lane *lane = NULL;
@@ -568,13 +571,20 @@ reader_read(struct weir_reader *reader, uint64_t offset, uint8_t *buffer, size_t
         result = read_here(reader, lane, offset, buffer, bytes);
     }
     if (lane != NULL) {
+        /* A lane that broke before could not have been taken. */
+        *lost_out = lane->device.transfer.broken;
         lane_give(lane);
     }
     return result;
 }
 
-int64_t weir_reader_read_at(struct weir_reader *reader, uint64_t offset, void *buffer, size_t bytes)
+int64_t weir__reader_read(struct weir_reader *reader,
+                          uint64_t offset,
+                          void *buffer,
+                          size_t bytes,
+                          bool *lost_out)
 {
+    *lost_out = false;
     if (WEIR__PLANTED(read_length_32)) {
         bytes = (uint32_t)bytes;
     }
@@ -597,7 +607,13 @@ int64_t weir_reader_read_at(struct weir_reader *reader, uint64_t offset, void *b
         (void)sched_yield();
         offset = (uint64_t)lseek(reader->file.file, (off_t)bytes, SEEK_CUR) - bytes;
     }
-    return reader_read(reader, offset, buffer, bytes);
+    return reader_read(reader, offset, buffer, bytes, lost_out);
+}
+
+int64_t weir_reader_read_at(struct weir_reader *reader, uint64_t offset, void *buffer, size_t bytes)
+{
+    bool lost;
+    return weir__reader_read(reader, offset, buffer, bytes, &lost);
 }
 
 int weir_reader_read_exact_at(struct weir_reader *reader,

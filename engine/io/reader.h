@@ -26,6 +26,13 @@ int weir__reader_open_with(const char *path,
                            struct weir__io *seam,
                            struct weir_reader **reader_out,
                            struct weir_error *error_out);
+/* weir_reader_read_at that tells whether the ring broke with the read: the kernel may then still
+ * write into the buffer, which is to be left alone for good. */
+int64_t weir__reader_read(struct weir_reader *reader,
+                          uint64_t offset,
+                          void *buffer,
+                          size_t bytes,
+                          bool *lost_out);
 /* Its file, for as long as the reader is open. */
 const struct weir__io_file *weir__reader_file(const struct weir_reader *reader);
 /* Its config as it was asked for, defaults put in. */

@@ -889,6 +889,95 @@ static void failed_read_is_told_and_can_be_tried_again(void **state)
     rig_destroy(&rig);
 }
 
+/* The block that was taken last, and whether it was given back. */
+struct last {
+    void *block;
+    size_t bytes;
+    void *lost;
+    bool lost_released;
+};
+
+static void *last_alloc(void *ctx, size_t bytes, size_t align)
+{
+    struct last *const last = ctx;
+    last->bytes = bytes;
+    if (posix_memalign(&last->block, align < sizeof(void *) ? sizeof(void *) : align, bytes) != 0) {
+        last->block = NULL;
+    }
+    return last->block;
+}
+
+static void last_release(void *ctx, void *block, size_t bytes)
+{
+    struct last *const last = ctx;
+    (void)bytes;
+    if (block != NULL && block == last->lost) {
+        last->lost_released = true;
+        return;
+    }
+    free(block);
+}
+
+/* A ring that broke may still write into the window: that is neither used again nor freed. */
+static void window_of_a_broken_ring_is_left_alone(void **state)
+{
+    (void)state;
+    struct rig rig;
+    struct fault_io fault;
+    struct last last = {0};
+    const struct weir_memory_hooks hooks = {last_alloc, last_release, &last};
+    struct weir_segment *segment = NULL;
+    struct weir_entry entry;
+    struct weir_io_config config = weir_io_config_minimal();
+    uint8_t *untouched;
+    make_log(&rig);
+    config.memory = &hooks; /* small buffers: all but the smallest batches come by the ring */
+    fault_io_init(&fault, FAULT_QUEUE_THREADS);
+    assert_int_equal(
+        weir__segment_reader_open_with(shown.files[0], &config, &fault.io, &segment, NULL),
+        0);
+    const unsigned held =
+        fault_io_arm(&fault,
+                     &(struct fault_rule){.kind = FAULT_READ, .way = FAULT_QUEUED, .hold = true});
+    (void)fault_io_arm(&fault,
+                       &(struct fault_rule){.kind = FAULT_QUEUE_REAP, .times = 1, .error = -EBADF});
+    int result;
+    size_t next = first_of(0);
+    while ((result = weir_segment_next(segment, &entry)) != WEIR_EEND) {
+        if (result == -EBADF) {
+            /* Its ring was there already: the window was what was taken last. */
+            assert_null(last.lost);
+            last.lost = last.block;
+            break;
+        }
+        assert_int_equal(result, 0);
+        next++;
+    }
+    assert_non_null(last.lost);
+    const size_t bytes = last.bytes;
+    untouched = malloc(bytes);
+    assert_non_null(untouched);
+    assert_true(fault_io_wait_held(&fault, 1));
+    fault_io_disarm(&fault, held);
+    memset(last.lost, 0x5a, bytes);
+    memset(untouched, 0x5a, bytes);
+    while ((result = weir_segment_next(segment, &entry)) != WEIR_EEND) {
+        assert_int_equal(result, 0);
+        assert_same(&entry, &shown.records[next], "a broken ring");
+        next++;
+    }
+    assert_int_equal(next, behind_last_of(0));
+    assert_memory_equal(last.lost, untouched, bytes);
+    /* What was under way comes after all. */
+    fault_io_heal(&fault);
+    weir_segment_close(segment);
+    assert_false(last.lost_released);
+    free(last.lost);
+    free(untouched);
+    fault_io_exit(&fault);
+    rig_destroy(&rig);
+}
+
 /* ---- plain files ----------------------------------------------------------------------------- */
 
 struct plain {
@@ -993,6 +1082,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(batches_that_were_cut_are_not_shown),
         cmocka_unit_test(size_of_a_batch_is_not_believed_beyond_the_file),
         cmocka_unit_test(failed_read_is_told_and_can_be_tried_again),
+        cmocka_unit_test(window_of_a_broken_ring_is_left_alone),
         cmocka_unit_test(plain_file_is_read_by_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
