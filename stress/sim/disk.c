@@ -16,12 +16,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define INODES_MAX 64u
+#define INODES_MAX 192u
 #define FILES_MAX 64u /* open descriptors */
 #define NAME_BYTES 48u
-#define NAMES_MAX 64u
-#define CHANGES_MAX 256u
-#define QUEUE_OPS_MAX 256u
+#define NAMES_MAX 128u
+#define CHANGES_MAX 1024u
+#define QUEUES_MAX 6u /* the flusher's, and of each cursor that reads ahead */
+#define QUEUE_OPS_MAX 64u
 #define FIRST_DESCRIPTOR 3
 
 uint64_t sim_fault_count[SIM_FAULTS];
@@ -89,6 +90,16 @@ struct queued {
     bool over;
 };
 
+struct queue {
+    bool open;
+    unsigned entries;
+    struct queued queued[QUEUE_OPS_MAX];
+    unsigned queued_count;
+    struct weir__event events[QUEUE_OPS_MAX];
+    unsigned event_count;
+    bool woken;
+};
+
 static struct {
     struct sim_disk_config config;
     struct inode inodes[INODES_MAX];
@@ -101,14 +112,10 @@ static struct {
     bool lost_bytes;
     uint64_t steps;
     uint64_t crash_at;
+    unsigned crash_names; /* 0: no crash at names */
+    uint64_t crash_names_steps;
 
-    bool queue_open;
-    unsigned queue_entries;
-    struct queued queued[QUEUE_OPS_MAX];
-    unsigned queued_count;
-    struct weir__event events[QUEUE_OPS_MAX];
-    unsigned event_count;
-    bool woken;
+    struct queue queues[QUEUES_MAX];
 } disk;
 
 /* ---- faults ---------------------------------------------------------------------------------- */
@@ -139,6 +146,21 @@ uint64_t sim_disk_steps(void)
 void sim_disk_crash_after(uint64_t steps)
 {
     disk.crash_at = steps == UINT64_MAX ? UINT64_MAX : disk.steps + steps;
+}
+
+void sim_disk_crash_at_name(unsigned names, uint64_t steps)
+{
+    disk.crash_names = names;
+    disk.crash_names_steps = steps;
+}
+
+/* A name is about to change. */
+static void name_step(void)
+{
+    if (disk.crash_names > 0 && --disk.crash_names == 0) {
+        disk.crash_at = disk.steps + 1 + disk.crash_names_steps;
+    }
+    step();
 }
 
 bool sim_disk_lost_bytes(void)
@@ -186,30 +208,27 @@ static unsigned inode_new(void)
     abort();
 }
 
-static bool names_hold(const struct names *names, unsigned inode)
-{
-    for (unsigned i = 0; i < names->count; i++) {
-        if (names->entries[i].inode == inode) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* Inodes that nothing leads to, neither now nor after a power cut. */
 static void inodes_sweep(void)
 {
+    bool needed[INODES_MAX] = {false};
+
+    for (unsigned k = 0; k < disk.now.count; k++) {
+        needed[disk.now.entries[k].inode] = true;
+    }
+    for (unsigned k = 0; k < disk.durable.count; k++) {
+        needed[disk.durable.entries[k].inode] = true;
+    }
+    for (unsigned k = 0; k < disk.change_count; k++) {
+        needed[disk.changes[k].inode] |= disk.changes[k].kind == CHANGE_CREATE;
+    }
+    for (unsigned k = 0; k < FILES_MAX; k++) {
+        if (disk.descriptors[k].used && !disk.descriptors[k].directory) {
+            needed[disk.descriptors[k].inode] = true;
+        }
+    }
     for (unsigned i = 0; i < INODES_MAX; i++) {
-        bool needed =
-            !disk.inodes[i].used || names_hold(&disk.now, i) || names_hold(&disk.durable, i);
-        for (unsigned k = 0; !needed && k < disk.change_count; k++) {
-            needed = disk.changes[k].kind == CHANGE_CREATE && disk.changes[k].inode == i;
-        }
-        for (unsigned k = 0; !needed && k < FILES_MAX; k++) {
-            needed = disk.descriptors[k].used && !disk.descriptors[k].directory &&
-                     disk.descriptors[k].inode == i;
-        }
-        if (!needed) {
+        if (disk.inodes[i].used && !needed[i]) {
             inode_free(&disk.inodes[i]);
         }
     }
@@ -439,10 +458,10 @@ static void change_apply(struct names *names, const struct change *change)
 }
 
 /* What of the queue's operations takes effect although nobody will ever hear of it. */
-static void queue_scatter(void)
+static void queue_scatter(const struct queue *queue)
 {
-    for (unsigned i = 0; i < disk.queued_count; i++) {
-        const struct queued *const queued = &disk.queued[i];
+    for (unsigned i = 0; i < queue->queued_count; i++) {
+        const struct queued *const queued = &queue->queued[i];
         if (queued->over || queued->op.kind != WEIR__OP_WRITE || sim_chance(400)) {
             continue;
         }
@@ -456,21 +475,30 @@ static void queue_scatter(void)
     }
 }
 
+static void queues_scatter(void)
+{
+    for (unsigned i = 0; i < QUEUES_MAX; i++) {
+        if (disk.queues[i].open) {
+            queue_scatter(&disk.queues[i]);
+        }
+    }
+}
+
 static void process_gone(void)
 {
     disk.locked = false;
-    disk.queue_open = false;
-    disk.queued_count = 0;
-    disk.event_count = 0;
-    disk.woken = false;
+    for (unsigned i = 0; i < QUEUES_MAX; i++) {
+        disk.queues[i].open = false;
+    }
     memset(disk.descriptors, 0, sizeof disk.descriptors);
     disk.crash_at = UINT64_MAX;
+    disk.crash_names = 0;
     inodes_sweep();
 }
 
 void sim_disk_kill(void)
 {
-    queue_scatter();
+    queues_scatter();
     process_gone();
 }
 
@@ -499,7 +527,7 @@ static unsigned cut(bool exactly, uint64_t keep)
 
 void sim_disk_power_cut(void)
 {
-    queue_scatter();
+    queues_scatter();
     (void)cut(false, 0);
 }
 
@@ -531,6 +559,19 @@ unsigned sim_disk_dirty_units(void)
         }
     }
     return units;
+}
+
+bool sim_disk_copy(uint8_t *out, size_t bytes, uint32_t align)
+{
+    for (unsigned tries = 0; tries < 20; tries++) {
+        const struct inode *const inode = &disk.inodes[sim_below(INODES_MAX)];
+        if (inode->used && inode->bytes >= align + bytes) {
+            const uint64_t places = (inode->bytes - bytes) / align + 1;
+            memcpy(out, inode->now + sim_below(places) * align, bytes);
+            return true;
+        }
+    }
+    return false;
 }
 
 bool sim_disk_rot(void)
@@ -660,7 +701,12 @@ disk_list_dir(struct weir__io *io, int dir, int (*visit)(void *ctx, const char *
     return 0;
 }
 
-static uint64_t space_used(void)
+unsigned sim_disk_files(void)
+{
+    return disk.now.count;
+}
+
+uint64_t sim_disk_used(void)
 {
     uint64_t used = 0;
     for (unsigned i = 0; i < INODES_MAX; i++) {
@@ -679,7 +725,7 @@ static int disk_facts(struct weir__io *io, int dir, struct weir__fs_facts *facts
     facts_out->direct_align = 512;
     facts_out->fua = disk.config.fua ? 1 : 0;
     facts_out->write_cache = 1;
-    const uint64_t used = space_used();
+    const uint64_t used = sim_disk_used();
     facts_out->free_bytes = disk.config.space_bytes > used ? disk.config.space_bytes - used : 0;
     return 0;
 }
@@ -705,11 +751,11 @@ static int disk_open(struct weir__io *io, int dir, const char *name, unsigned fl
     if ((flags & WEIR__OPEN_CREATE) == 0) {
         return -ENOENT;
     }
-    step();
+    name_step();
     if (fault(SIM_FAULT_name_error)) {
         return -EIO;
     }
-    if (space_used() >= disk.config.space_bytes || fault(SIM_FAULT_no_space)) {
+    if (sim_disk_used() >= disk.config.space_bytes || fault(SIM_FAULT_no_space)) {
         return -ENOSPC;
     }
     what.inode = inode_new();
@@ -751,7 +797,7 @@ static int disk_rename(struct weir__io *io, int dir, const char *from, const cha
     (void)io;
     (void)dir;
     sim_switch();
-    step();
+    name_step();
     if (fault(SIM_FAULT_name_error)) {
         return -EIO;
     }
@@ -770,7 +816,7 @@ static int disk_unlink(struct weir__io *io, int dir, const char *name)
     (void)io;
     (void)dir;
     sim_switch();
-    step();
+    name_step();
     if (fault(SIM_FAULT_name_error)) {
         return -EIO;
     }
@@ -791,7 +837,7 @@ static int disk_truncate(struct weir__io *io, int file, uint64_t bytes)
     }
     step();
     struct inode *const inode = &disk.inodes[descriptor->inode];
-    if (bytes > inode->bytes && space_used() + bytes - inode->bytes > disk.config.space_bytes) {
+    if (bytes > inode->bytes && sim_disk_used() + bytes - inode->bytes > disk.config.space_bytes) {
         return -ENOSPC;
     }
     inode_grow(inode, bytes);
@@ -857,7 +903,7 @@ static ssize_t do_write(const struct descriptor *file,
     size_t allowed = bytes;
     const uint64_t end = offset + bytes;
     if (end > inode->bytes && (fault(SIM_FAULT_no_space) ||
-                               space_used() + end - inode->bytes > disk.config.space_bytes)) {
+                               sim_disk_used() + end - inode->bytes > disk.config.space_bytes)) {
         return -ENOSPC;
     }
     const size_t unit = file->direct ? 512 : 1;
@@ -976,28 +1022,34 @@ static int disk_queue_open(struct weir__io *io,
     (void)io;
     (void)mem;
     memset(info_out, 0, sizeof *info_out);
-    if (disk.queue_open) {
-        return -ENOMEM; /* the read-ahead's: it goes without */
+    unsigned index = 0;
+    while (index < QUEUES_MAX && disk.queues[index].open) {
+        index++;
     }
-    disk.queue_open = true;
-    disk.queue_entries = (unsigned)weir__min_u64(config->entries, QUEUE_OPS_MAX);
-    disk.queued_count = 0;
-    disk.event_count = 0;
-    disk.woken = false;
-    info_out->entries = disk.queue_entries;
-    *queue_out = (struct weir__queue *)&disk.queued;
+    if (index == QUEUES_MAX) {
+        return -ENOMEM;
+    }
+    struct queue *const queue = &disk.queues[index];
+    queue->open = true;
+    queue->entries = (unsigned)weir__min_u64(config->entries, QUEUE_OPS_MAX);
+    queue->queued_count = 0;
+    queue->event_count = 0;
+    queue->woken = false;
+    info_out->entries = queue->entries;
+    *queue_out = (struct weir__queue *)queue;
     return 0;
 }
 
 /* Carries one operation out: the first that is not over of some run. */
-static void queue_advance(void)
+static void queue_advance(struct queue *queue)
 {
     unsigned heads[QUEUE_OPS_MAX];
     unsigned count = 0;
 
-    for (unsigned i = 0; i < disk.queued_count; i++) {
+    for (unsigned i = 0; i < queue->queued_count; i++) {
         /* The first of its run that is not over: everything before it in the run is. */
-        const bool head = !disk.queued[i].over && (disk.queued[i].first || disk.queued[i - 1].over);
+        const bool head =
+            !queue->queued[i].over && (queue->queued[i].first || queue->queued[i - 1].over);
         if (head) {
             heads[count++] = i;
         }
@@ -1010,7 +1062,7 @@ static void queue_advance(void)
         chosen = heads[sim_below(count)];
         sim_fault_count[SIM_FAULT_late] += chosen != heads[0];
     }
-    struct queued *const queued = &disk.queued[chosen];
+    struct queued *const queued = &queue->queued[chosen];
     const struct descriptor *const file = descriptor_of(queued->op.file);
     ssize_t result = -EBADF;
     size_t bytes = 0;
@@ -1039,10 +1091,10 @@ static void queue_advance(void)
         queued->op.kind == WEIR__OP_SYNC ? result == 0 : result >= 0 && (size_t)result == bytes;
     unsigned at = chosen;
     for (;;) {
-        disk.queued[at].over = true;
-        disk.events[disk.event_count++] =
-            (struct weir__event){.data = disk.queued[at].op.data, .result = (int32_t)result};
-        if (well || !disk.queued[at].op.link) {
+        queue->queued[at].over = true;
+        queue->events[queue->event_count++] =
+            (struct weir__event){.data = queue->queued[at].op.data, .result = (int32_t)result};
+        if (well || !queue->queued[at].op.link) {
             break;
         }
         at++;
@@ -1050,15 +1102,17 @@ static void queue_advance(void)
     }
     /* What is over in front goes. */
     unsigned gone = 0;
-    while (gone < disk.queued_count && disk.queued[gone].over) {
+    while (gone < queue->queued_count && queue->queued[gone].over) {
         gone++;
     }
     /* A run is taken out as a whole, so that `first` tells where one begins. */
-    while (gone > 0 && gone < disk.queued_count && !disk.queued[gone].first) {
+    while (gone > 0 && gone < queue->queued_count && !queue->queued[gone].first) {
         gone--;
     }
-    memmove(disk.queued, disk.queued + gone, (disk.queued_count - gone) * sizeof *disk.queued);
-    disk.queued_count -= gone;
+    memmove(queue->queued,
+            queue->queued + gone,
+            (queue->queued_count - gone) * sizeof *queue->queued);
+    queue->queued_count -= gone;
 }
 
 static int disk_queue_push(struct weir__io *io,
@@ -1067,25 +1121,25 @@ static int disk_queue_push(struct weir__io *io,
                            unsigned count)
 {
     (void)io;
-    (void)queue;
-    if (disk.queued_count + disk.event_count + count > QUEUE_OPS_MAX) {
+    struct queue *const own = (struct queue *)queue;
+    if (own->queued_count + own->event_count + count > QUEUE_OPS_MAX) {
         return -EAGAIN;
     }
     if (fault(SIM_FAULT_push_refused)) {
         return -ENOMEM;
     }
     for (unsigned i = 0; i < count; i++) {
-        disk.queued[disk.queued_count++] =
+        own->queued[own->queued_count++] =
             (struct queued){.op = ops[i], .first = i == 0 || !ops[i - 1].link};
     }
     sim_switch();
     return 0;
 }
 
-static bool queue_idle(void)
+static bool queue_idle(const struct queue *queue)
 {
-    for (unsigned i = 0; i < disk.queued_count; i++) {
-        if (!disk.queued[i].over) {
+    for (unsigned i = 0; i < queue->queued_count; i++) {
+        if (!queue->queued[i].over) {
             return false;
         }
     }
@@ -1100,33 +1154,33 @@ static int disk_queue_reap(struct weir__io *io,
                            uint64_t deadline_ns)
 {
     (void)io;
-    (void)queue;
+    struct queue *const own = (struct queue *)queue;
     for (;;) {
-        while (!queue_idle() && sim_chance(500)) {
-            queue_advance();
+        while (!queue_idle(own) && sim_chance(500)) {
+            queue_advance(own);
             sim_switch();
         }
-        if (disk.event_count >= min && disk.event_count > 0) {
+        if (own->event_count >= min && own->event_count > 0) {
             break;
         }
-        if (min == 0 || disk.woken) {
-            disk.woken = min == 0 ? disk.woken : false;
+        if (min == 0 || own->woken) {
+            own->woken = min == 0 ? own->woken : false;
             break;
         }
-        if (!queue_idle()) {
-            queue_advance();
+        if (!queue_idle(own)) {
+            queue_advance(own);
             sim_switch();
-        } else if (disk.event_count > 0) {
+        } else if (own->event_count > 0) {
             break;
-        } else if (!sim_block(&disk.woken, deadline_ns)) {
+        } else if (!sim_block(&own->woken, deadline_ns)) {
             break;
         }
     }
     unsigned count = 0;
-    while (count < max && disk.event_count > 0) {
-        const unsigned which = (unsigned)sim_below(disk.event_count);
-        events[count++] = disk.events[which];
-        disk.events[which] = disk.events[--disk.event_count];
+    while (count < max && own->event_count > 0) {
+        const unsigned which = (unsigned)sim_below(own->event_count);
+        events[count++] = own->events[which];
+        own->events[which] = own->events[--own->event_count];
     }
     return (int)count;
 }
@@ -1134,9 +1188,9 @@ static int disk_queue_reap(struct weir__io *io,
 static void disk_queue_wake(struct weir__io *io, struct weir__queue *queue)
 {
     (void)io;
-    (void)queue;
-    disk.woken = true;
-    (void)sim_rouse(&disk.woken, 1);
+    struct queue *const own = (struct queue *)queue;
+    own->woken = true;
+    (void)sim_rouse(&own->woken, 1);
 }
 
 static void
@@ -1151,13 +1205,11 @@ static void disk_queue_close(struct weir__io *io, struct weir__mem *mem, struct 
 {
     (void)io;
     (void)mem;
-    (void)queue;
-    while (!queue_idle()) {
-        queue_advance();
+    struct queue *const own = (struct queue *)queue;
+    while (!queue_idle(own)) {
+        queue_advance(own);
     }
-    disk.queue_open = false;
-    disk.queued_count = 0;
-    disk.event_count = 0;
+    own->open = false;
 }
 
 static const struct weir__io_ops disk_ops = {

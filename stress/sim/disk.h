@@ -66,12 +66,21 @@ struct weir__io *sim_disk_io(void);
 uint64_t sim_disk_steps(void);
 /* The machine crashes (sim_crash) when so many more have begun; UINT64_MAX: it does not. */
 void sim_disk_crash_after(uint64_t steps);
+/* The same, so many steps behind the n-th name that is made, changed or taken away from now on. */
+void sim_disk_crash_at_name(unsigned names, uint64_t steps);
 /* After the crash: what is left when power is lost, or when only the process was killed. */
 void sim_disk_power_cut(void);
 void sim_disk_kill(void);
 /* Did any file fail a sync since the format or the last power cut? Its unsynced bytes are then lost
  * for good, though the kernel still shows them. */
 bool sim_disk_lost_bytes(void);
+
+/* Files that there are, and the bytes in them. */
+unsigned sim_disk_files(void);
+uint64_t sim_disk_used(void);
+/* Fills out with what stands in some file from a multiple of align on; false: there is no such
+ * place. For payload that imitates what a log once wrote. */
+bool sim_disk_copy(uint8_t *out, size_t bytes, uint32_t align);
 
 /* Changes one bit of a durable byte, somewhere in use. False: there is none. */
 bool sim_disk_rot(void);

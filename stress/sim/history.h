@@ -22,6 +22,11 @@
     X(acknowledged, "of these: durable")                                                           \
     X(cut, "of these: not acknowledged, and gone after a crash")                                   \
     X(read, "records read and compared")                                                           \
+    X(followed, "records shown to readers at the tail, and compared")                              \
+    X(rotations, "segments entered, in lives that crashed")                                        \
+    X(recycled, "segments made from trimmed ones, in these")                                       \
+    X(shutdowns, "with producers still calling")                                                   \
+    X(looks, "of weir_verify at what a crash has left")                                            \
     X(trims, "calls")                                                                              \
     X(lost, "acknowledged, and gone")                                                              \
     X(phantom, "never appended, or cut before, and there")                                         \

@@ -109,6 +109,7 @@ static unsigned fiber_count;
 static struct fiber *current;
 static struct context machine_context;
 static uint64_t switches;
+static uint64_t crash_at = UINT64_MAX;
 static bool crashed;
 
 /* Puts what a call must leave as it was (and the stack's place) into from, and goes on where to
@@ -256,11 +257,12 @@ static void fiber_main(void)
     switch_over(NULL, true);
     if (fiber->thread_run != NULL) {
         (void)fiber->thread_run(fiber->arg);
+        fiber->state = FIBER_OVER; /* until it is joined */
+        (void)sim_rouse(fiber, UINT32_MAX);
     } else {
         fiber->run(fiber->arg);
+        fiber->state = FIBER_FREE;
     }
-    fiber->state = FIBER_OVER;
-    (void)sim_rouse(fiber, UINT32_MAX);
     fiber_leave();
     abort(); /* an ended fiber is never chosen */
 }
@@ -273,17 +275,26 @@ void sim_machine_reset(void)
     fiber_count = 0;
     current = NULL;
     switches = 0;
+    crash_at = UINT64_MAX;
     crashed = false;
     sim_alloc_fail(UINT64_MAX, false); /* resets the arena, see there */
 }
 
 static struct fiber *fiber_new(void)
 {
-    if (fiber_count == SIM_FIBERS_MAX) {
+    unsigned index = 0;
+
+    while (index < fiber_count && fibers[index].state != FIBER_FREE) {
+        index++;
+    }
+    if (index == SIM_FIBERS_MAX) {
         fprintf(stderr, "weir-stress sim: too many fibers\n");
         abort();
     }
-    struct fiber *const fiber = &fibers[fiber_count++];
+    if (index == fiber_count) {
+        fiber_count++;
+    }
+    struct fiber *const fiber = &fibers[index];
     if (fiber->stack == NULL) {
         fiber->stack = malloc(FIBER_STACK_BYTES);
         if (fiber->stack == NULL) {
@@ -319,6 +330,11 @@ void sim_crash(void)
     crashed = true;
     fiber_leave();
     abort(); /* nobody comes back from a crash */
+}
+
+void sim_crash_at_switch(uint64_t more)
+{
+    crash_at = more == UINT64_MAX ? UINT64_MAX : switches + more;
 }
 
 bool sim_block(const void *token, uint64_t deadline_ns)
@@ -409,6 +425,9 @@ enum sim_end sim_machine_run(const unsigned *left)
                 return SIM_HUNG;
             }
             continue;
+        }
+        if (switches >= crash_at) {
+            return SIM_CRASHED;
         }
         if (++switches > SWITCHES_MAX) {
             return SIM_HUNG;
@@ -511,6 +530,7 @@ int sim_thread_join(pthread_t thread, void **result_out)
     while (fiber->state != FIBER_OVER) {
         (void)sim_block(fiber, UINT64_MAX);
     }
+    fiber->state = FIBER_FREE;
     return 0;
 }
 
@@ -601,7 +621,7 @@ int sim_mutex_unlock(pthread_mutex_t *mutex)
     return 0;
 }
 
-/* Conditions serve the windows' read-ahead alone, which the simulation does not use. */
+/* Conditions serve the windows' read-ahead alone. */
 int sim_cond_init(pthread_cond_t *cond, const pthread_condattr_t *attributes);
 int sim_cond_init(pthread_cond_t *cond, const pthread_condattr_t *attributes)
 {

@@ -26,7 +26,7 @@ void sim_digest_add(uint64_t value);
 
 /* ---- fibers ---------------------------------------------------------------------------------- */
 
-#define SIM_FIBERS_MAX 24u
+#define SIM_FIBERS_MAX 48u
 
 /* Empties the machine: no fibers, memory all free; the clock goes on. */
 void sim_machine_reset(void);
@@ -42,6 +42,8 @@ enum sim_end {
 enum sim_end sim_machine_run(const unsigned *left);
 /* From a fiber: the machine loses its power here. Does not return. */
 void sim_crash(void) __attribute__((noreturn));
+/* The machine crashes after so many more switches, wherever they are; UINT64_MAX: it does not. */
+void sim_crash_at_switch(uint64_t more);
 /* From a fiber: another one may run now. Does nothing outside of fibers. */
 void sim_switch(void);
 /* From a fiber: sleeps until sim_rouse(token), or until deadline_ns (UINT64_MAX: none). Returns false
