@@ -60,6 +60,8 @@
 #define URING_RETRY_NS UINT64_C(100000)
 /* So long a push waits for the kernel's thread to take what is in the ring. */
 #define URING_ROOM_NS INT64_C(10000000000)
+/* So long a reap sleeps that no wake would reach. */
+#define URING_DEAF_NS UINT64_C(100000)
 /* user_data of entries that belong to no ticket. */
 #define URING_TAG_WAKE (UINT64_C(1) << 62)
 #define URING_TAG_NOTHING (UINT64_C(1) << 61)
@@ -92,8 +94,7 @@ struct weir__queue {
     bool wake_armed;     /* the read of wake_file is with the kernel, or prepared */
     bool wake_own;       /* it was ended by ourselves, to be armed anew with a crowd */
     bool crowded;        /* somebody has slept for several: it is armed with a crowd */
-    unsigned crowd;      /* no-ops behind the read when it was armed last */
-    unsigned crowd_due;  /* of these, not yet come back */
+    unsigned crowd_due;  /* no-ops behind the read that have not come back */
     unsigned crowd_full; /* as many as there is room for */
     bool closing;        /* it is not to be armed again */
     bool kernel_poll;
@@ -560,7 +561,6 @@ static void queue_arm_wake(struct weir__queue *queue)
         io_uring_sqe_set_data64(entry, URING_TAG_CROWD);
     }
     queue->wake_armed = true;
-    queue->crowd = crowd;
     queue->crowd_due = crowd;
 }
 
@@ -869,7 +869,9 @@ static unsigned queue_prepare_sleep(struct weir__queue *queue, unsigned need, un
     }
     queue_arm_wake(queue);
     if (queue->wake_armed) {
-        return (unsigned)weir__min_u64(want, queue->crowd + 1);
+        /* Those still due, not those that were armed: a kernel that ran out of memory in between
+         * has cut some off, and they have come by themselves. */
+        return (unsigned)weir__min_u64(want, queue->crowd_due + 1);
     }
     /* No-ops that are still on their way are of a read that has ended: all of them come at once. */
     return queue->crowd_due > 0 ? queue->crowd_due : 1;
@@ -905,11 +907,6 @@ int weir__uring_reap(struct weir__io *io,
         if (queue->closing && queue_is_quiet(queue)) {
             return (int)count;
         }
-        if (queue->closing && queue->in_flight == 0 && !queue->wake_armed &&
-            queue->crowd_due == 0) {
-            /* The last no-ops came by themselves: nothing else ever will. */
-            return (int)count;
-        }
         if (over) {
             /* One more look at most. */
             if (count == 0 && queue_bring(queue)) {
@@ -918,10 +915,15 @@ int weir__uring_reap(struct weir__io *io,
             return (int)count;
         }
         const unsigned want = queue_prepare_sleep(queue, need, need - count);
-        const int error = queue_sleep(queue, want, deadline_ns);
+        /* The kernel's thread may have left no room for the wake yet: nobody could end this sleep,
+         * so it is short. */
+        const bool deaf = !queue->wake_armed && !queue->closing;
+        const uint64_t until_ns =
+            deaf ? weir__min_u64(deadline_ns, weir__now_ns() + URING_DEAF_NS) : deadline_ns;
+        const int error = queue_sleep(queue, want, until_ns);
         if (error == -ETIMEDOUT) {
             /* The last look was before the time was up. */
-            over = true;
+            over = until_ns == deadline_ns;
         } else if (error == -EAGAIN || error == -EBUSY) {
             /* As in queue_submit: it passes, or the queue is told to be broken. */
             if (++refusals == URING_RETRIES) {

@@ -188,6 +188,60 @@ static void kernel_thread_sleeps_after_its_idle_time_and_is_woken(void **state)
     assert_int_equal(io->ops->close(io, file), 0);
 }
 
+/* The entries are all taken by a read that nothing ends and that the thread, which sleeps, has yet to
+ * see: a wait that begins now is ended by a wake all the same. */
+static void wake_reaches_a_wait_that_began_with_a_full_ring(void **state)
+{
+    (void)state;
+    const struct weir__queue_config config = {
+        .entries = 1,
+        .kernel_poll = true,
+        .kernel_poll_idle_ms = 1,
+        .lock_file = -1,
+    };
+    struct weir__queue_info info;
+    struct weir__queue *const queue = open_shaped(&config, &info);
+    if (!info.kernel_poll) {
+        print_message("skipped: %s\n", info.note);
+        io->ops->queue_close(io, &mem, queue);
+        skip();
+    }
+    assert_int_equal(info.ring_entries, 1);
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
+    for (unsigned round = 0; round < 10; round++) {
+        struct weir__event event;
+        char byte;
+        const struct iovec iov = {&byte, 1};
+        struct weir__op op = op_write(ends[0], &iov, 0, round);
+        op.kind = WEIR__OP_READ;
+        /* The standing read is used up, so that the wait has to prepare another. */
+        io->ops->queue_wake(io, queue);
+        assert_int_equal(io->ops->queue_reap(io, queue, &event, 1, 1, WEIR__NEVER), 0);
+        assert_true(wait_idle(queue));
+        assert_int_equal(io->ops->queue_push(io, queue, &op, 1), 0);
+        struct waker waker;
+        memset(&waker, 0, sizeof waker);
+        waker.queue = queue;
+        waker.after_ns = 20 * NS_PER_MS;
+        pthread_t thread;
+        assert_int_equal(weir__thread_start(&thread, "waker", waker_run, &waker), 0);
+        const uint64_t deadline_ns = weir__deadline(PATIENCE_NS / 3);
+        const int reaped = io->ops->queue_reap(io, queue, &event, 1, 1, deadline_ns);
+        const bool in_time = weir__now_ns() < deadline_ns;
+        assert_int_equal(pthread_join(thread, NULL), 0);
+        assert_int_equal(reaped, 0);
+        assert_true(in_time);
+        assert_int_equal(write(ends[1], "r", 1), 1);
+        assert_int_equal(io->ops->queue_reap(io, queue, &event, 1, 1, weir__deadline(PATIENCE_NS)),
+                         1);
+        assert_int_equal(event.result, 1);
+    }
+    io->ops->queue_close(io, &mem, queue);
+    (void)close(ends[0]);
+    (void)close(ends[1]);
+}
+
 /* ---- the ring's own: life ---- */
 
 /* The reason for registering it: a killed process's writes still land, and until then nobody else
@@ -443,6 +497,7 @@ int main(void)
         cmocka_unit_test(entry_that_the_kernel_cannot_read_is_counted),
         cmocka_unit_test(push_longer_than_the_ring_goes_out_in_pieces),
         cmocka_unit_test(kernel_thread_sleeps_after_its_idle_time_and_is_woken),
+        cmocka_unit_test(wake_reaches_a_wait_that_began_with_a_full_ring),
         cmocka_unit_test(registered_lock_outlives_its_descriptor_until_the_close),
         cmocka_unit_test(ring_takes_no_descriptor_below_3),
         cmocka_unit_test(open_and_close_leak_no_descriptor),

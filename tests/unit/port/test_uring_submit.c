@@ -25,6 +25,7 @@ static int init_in_front(unsigned entries, struct io_uring *ring, struct io_urin
 #undef io_uring_get_events
 #undef io_uring_queue_init_params
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -44,9 +45,24 @@ static int step_forever;
 
 /* Calls that entered the kernel: one each, since a sleep without a signal is one. */
 static unsigned entered;
+/* Not 0: the next sleep first hands over so many entries alone. */
+static unsigned sleep_cut;
 /* Setups with one of these flags are refused so. */
 static unsigned refused_flags;
 static int refused_error;
+
+/* Hides the entries behind the first `count` from the real submit, as the kernel would leave them.
+ */
+static int submit_first(struct io_uring *ring, unsigned count)
+{
+    const unsigned tail = ring->sq.sqe_tail;
+    const unsigned ready = io_uring_sq_ready(ring);
+    const unsigned take = ready < count ? ready : count;
+    ring->sq.sqe_tail = tail - (ready - take);
+    const int taken = io_uring_submit(ring);
+    ring->sq.sqe_tail = tail;
+    return taken;
+}
 
 static int sleep_in_front(struct io_uring *ring,
                           struct io_uring_cqe **completion_out,
@@ -55,6 +71,11 @@ static int sleep_in_front(struct io_uring *ring,
                           sigset_t *mask)
 {
     entered++;
+    if (sleep_cut > 0) {
+        /* liburing goes on with the rest, in the same call. */
+        (void)submit_first(ring, sleep_cut);
+        sleep_cut = 0;
+    }
     return io_uring_submit_and_wait_timeout(ring, completion_out, want, limit, mask);
 }
 
@@ -85,15 +106,7 @@ static int submit_in_front(struct io_uring *ring)
     if (step < 0) {
         return step;
     }
-    /* Hides the entries behind the first `step` from the real submit, as the kernel would leave
-     * them. */
-    const unsigned tail = ring->sq.sqe_tail;
-    const unsigned ready = io_uring_sq_ready(ring);
-    const unsigned take = ready < (unsigned)step ? ready : (unsigned)step;
-    ring->sq.sqe_tail = tail - (ready - take);
-    const int taken = io_uring_submit(ring);
-    ring->sq.sqe_tail = tail;
-    return taken;
+    return submit_first(ring, (unsigned)step);
 }
 
 static void play(const int *list, unsigned count)
@@ -401,6 +414,53 @@ static void long_run_and_its_reap_enter_the_kernel_twice(void **state)
     }
 }
 
+static void *wake_run(void *arg)
+{
+    (void)arg;
+    weir__sleep_ns(UINT64_C(20000000));
+    weir__uring_wake(NULL, queue);
+    return NULL;
+}
+
+/* Out of memory, the kernel takes the standing read and none of the no-ops behind it: they run at
+ * once, and a wake is one completion. */
+static void wake_whose_crowd_was_cut_off_ends_a_wait_for_several(void **state)
+{
+    (void)state;
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
+    char bytes[3];
+    struct iovec iovs[3];
+    struct weir__op ops[3];
+    for (unsigned i = 0; i < 3; i++) {
+        iovs[i] = (struct iovec){&bytes[i], 1};
+        ops[i] = (struct weir__op){
+            .kind = WEIR__OP_READ,
+            .file = ends[0],
+            .iov = &iovs[i],
+            .iov_count = 1,
+            .data = i,
+        };
+    }
+    assert_int_equal(weir__uring_push(NULL, queue, ops, 3), 0);
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, wake_run, NULL), 0);
+    struct weir__event events[ENTRIES];
+    const uint64_t deadline_ns = weir__deadline(INT64_C(10000000000));
+    sleep_cut = 1;
+    const int woken = weir__uring_reap(NULL, queue, events, ENTRIES, 3, deadline_ns);
+    const bool in_time = weir__now_ns() < deadline_ns;
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    /* Before anything can fail: the close waits for the reads. */
+    assert_int_equal(write(ends[1], "abc", 3), 3);
+    assert_int_equal(sleep_cut, 0);
+    assert_int_equal(woken, 0);
+    assert_true(in_time);
+    assert_int_equal(weir__uring_reap(NULL, queue, events, ENTRIES, 3, WEIR__NEVER), 3);
+    (void)close(ends[0]);
+    (void)close(ends[1]);
+}
+
 static void refused_kernel_poll_is_a_note_and_no_failure(void **state)
 {
     (void)state;
@@ -487,6 +547,9 @@ int main(void)
                                         set_up_short,
                                         tear_down),
         cmocka_unit_test_setup_teardown(long_run_and_its_reap_enter_the_kernel_twice,
+                                        set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(wake_whose_crowd_was_cut_off_ends_a_wait_for_several,
                                         set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(refused_kernel_poll_is_a_note_and_no_failure,
