@@ -38,6 +38,8 @@
 
 #define POOL_NS_PER_S UINT64_C(1000000000)
 #define TASK_NONE UINT32_MAX
+/* Of one read: the kernel's own bound, whole pages below INT32_MAX. */
+#define POOL_READ_BYTES UINT64_C(0x7ffff000)
 
 /* An op with the place for its result. Its fields belong to who carries out its run, from the
  * taking until the result is handed in; else they are guarded by the mutex. */
@@ -108,9 +110,12 @@ static ssize_t op_read(struct weir__io *io, const struct weir__op *op)
 {
     ssize_t done = 0;
     for (unsigned i = 0; i < op->iov_count; i++) {
-        const size_t bytes = op->iov[i].iov_len;
-        /* The sum of the calls must be a result: the kernel's own bound for one is below it. */
-        if (bytes > (size_t)(INT32_MAX - done)) {
+        size_t bytes = op->iov[i].iov_len;
+        /* The sum of the calls must be a result. A first range that is none comes back short, as
+         * from the kernel: nothing at all would read as the file's end. */
+        if (done == 0) {
+            bytes = (size_t)weir__min_u64(bytes, POOL_READ_BYTES);
+        } else if (bytes > (size_t)(INT32_MAX - done)) {
             break;
         }
         const ssize_t got =
@@ -119,7 +124,7 @@ static ssize_t op_read(struct weir__io *io, const struct weir__op *op)
             return done > 0 ? done : got;
         }
         done += got;
-        if ((size_t)got < bytes) {
+        if ((size_t)got < op->iov[i].iov_len) {
             break;
         }
     }

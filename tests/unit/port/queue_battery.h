@@ -24,6 +24,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/time.h>
@@ -690,6 +691,44 @@ static void short_read_cancels_the_rest_of_its_run(void **state)
     assert_int_equal(io->ops->close(io, file), 0);
 }
 
+/* More than any one call moves: what there is comes, and not nothing, as at the file's end. */
+static void read_of_more_than_a_result_can_tell_comes_back_short(void **state)
+{
+    (void)state;
+    const size_t bytes = (size_t)INT32_MAX + 4097;
+    void *const space = mmap(NULL,
+                             bytes,
+                             PROT_READ | PROT_WRITE,
+                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                             -1,
+                             0);
+    assert_ptr_not_equal(space, MAP_FAILED);
+    struct weir__queue *const queue = open_queue(ENTRIES);
+    const int file = create("huge");
+    char text[] = "0123456789";
+    const struct iovec iov = {text, 10};
+    assert_int_equal(io->ops->write(io, file, &iov, 1, 0, false), 10);
+    char a[4];
+    const struct iovec pieces[2] = {{a, 4}, {space, bytes}};
+    struct weir__op op = op_write(file, &pieces[1], 0, 0);
+    op.kind = WEIR__OP_READ;
+    int32_t result = -1;
+    assert_int_equal(io->ops->queue_push(io, queue, &op, 1), 0);
+    assert_int_equal(reap_all(queue, &result, 1), 1);
+    assert_int_equal(result, 10);
+    assert_memory_equal(space, text, 10);
+    /* Behind another range it may be left for the next call. */
+    op.iov = pieces;
+    op.iov_count = 2;
+    assert_int_equal(io->ops->queue_push(io, queue, &op, 1), 0);
+    assert_int_equal(reap_all(queue, &result, 1), 1);
+    assert_in_range(result, 4, 10);
+    assert_memory_equal(a, text, 4);
+    io->ops->queue_close(io, &mem, queue);
+    assert_int_equal(io->ops->close(io, file), 0);
+    assert_int_equal(munmap(space, bytes), 0);
+}
+
 /* Until both reads are with whoever carries them out: a pool's owner would take one itself. */
 static bool gate_wait(unsigned count)
 {
@@ -939,6 +978,7 @@ static void close_accepts_queues_in_every_state(void **state)
         cmocka_unit_test(registered_buffers_serve_what_lies_inside_and_harm_nothing_else),         \
         cmocka_unit_test(short_write_cancels_the_rest_of_its_run),                                 \
         cmocka_unit_test(short_read_cancels_the_rest_of_its_run),                                  \
+        cmocka_unit_test(read_of_more_than_a_result_can_tell_comes_back_short),                    \
         cmocka_unit_test(failed_op_cancels_its_own_run_and_no_other),                              \
         cmocka_unit_test(push_beyond_the_entries_is_refused_as_a_whole),                           \
         cmocka_unit_test(config_out_of_range_is_refused),                                          \
