@@ -41,6 +41,7 @@ void weir__flusher_fail(struct weir__flusher *flusher,
         return; /* the first cause counts */
     }
     flusher->failed = true;
+    flusher->transfer.stopped = true; /* at once: more events may stand behind this one */
     if (ready) {
         weir__segment_name(ready->range.base, ready->range.end, name);
     }

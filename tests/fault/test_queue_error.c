@@ -2,6 +2,7 @@
  * A ring that takes nothing more, or that cannot be waited for, ends a log as a failed write does:
  * what was acknowledged is safe, nobody hangs, and closing works although nobody knows what is
  * under way. */
+#include "base/atomic.h"
 #include "support/rig.h"
 #include "support/threads.h"
 
@@ -74,12 +75,107 @@ static void a_queue_that_cannot_be_waited_for_poisons(void **state)
     each_way(&(struct fault_rule){.kind = FAULT_QUEUE_REAP, .error = -EBADF, .times = 1});
 }
 
+/* ---- what stands behind a failure ---- */
+
+/* Keeps what comes back until the events of two chains are there: the one that failed ends first. */
+static int (*reap_each)(struct weir__io *io,
+                        struct weir__queue *queue,
+                        struct weir__event *events,
+                        unsigned max,
+                        unsigned min,
+                        uint64_t deadline_ns);
+static WEIR__ATOMIC(uint32_t) together; /* relaxed: set while nothing can come back */
+static struct weir__event kept[4];      /* the flusher's */
+static unsigned kept_count;
+
+static int reap_together(struct weir__io *io,
+                         struct weir__queue *queue,
+                         struct weir__event *events,
+                         unsigned max,
+                         unsigned min,
+                         uint64_t deadline_ns)
+{
+    const int count = reap_each(io, queue, events, max, min, deadline_ns);
+    if (count < 0 || weir__load(&together, relaxed) == 0) {
+        return count;
+    }
+    for (int i = 0; i < count; i++) {
+        kept[kept_count++] = events[i];
+    }
+    if (kept_count < 4) {
+        return 0; /* as if woken */
+    }
+    /* The syncs, cancelled, between the write that failed and the one that came back short. */
+    unsigned at = 0;
+    for (int pass = 0; pass < 3; pass++) {
+        for (unsigned i = 0; i < 4; i++) {
+            const int32_t result = kept[i].result;
+            if (pass == (result == -EIO ? 0 : result < 0 ? 1 : 2)) {
+                events[at++] = kept[i];
+            }
+        }
+    }
+    weir__store(&together, 0, relaxed);
+    return (int)at;
+}
+
+/* Of two writes that came back together the first has failed, the second is short: the log has
+ * ended before it could be gone on with. */
+static void nothing_goes_on_behind_a_failure(void **state)
+{
+    (void)state;
+    static uint8_t filler[RECORD_BYTES];
+    static const struct rig_way way = {"chain", WEIR_IO_CHAIN, FAULT_QUEUE_THREADS, 0};
+    struct rig rig;
+
+    rig_make(&rig, &way);
+    rig.options.slots = 8;
+    reap_each = rig.fault.ops.queue_reap;
+    rig.fault.ops.queue_reap = reap_together;
+    assert_int_equal(rig_open(&rig), 0);
+    assert_int_equal(rig_append(&rig, 1, 100, NULL), 0);
+    (void)fault_io_arm(&rig.fault,
+                       &(struct fault_rule){.kind = FAULT_WRITE,
+                                            .name = ".weir",
+                                            .times = 1,
+                                            .error = -EIO,
+                                            .hold = true});
+    (void)fault_io_arm(&rig.fault,
+                       &(struct fault_rule){.kind = FAULT_WRITE,
+                                            .name = ".weir",
+                                            .times = 1,
+                                            .shortened = true,
+                                            .bytes = RIG_BLOCK,
+                                            .hold = true});
+    const struct fault_look look = {.kind = FAULT_WRITE,
+                                    .name = ".weir",
+                                    .way = FAULT_QUEUED,
+                                    .after = fault_io_now(&rig.fault)};
+    kept_count = 0;
+    weir__store(&together, 1, relaxed);
+    payload_fill(2, filler, sizeof filler);
+    assert_int_equal(weir_append(rig.log, filler, 1, 2, NULL), 0);
+    assert_true(fault_io_wait_held(&rig.fault, 1));
+    for (int j = 0; j < 3; j++) { /* a full slot, and one that is not */
+        assert_int_equal(weir_append(rig.log, filler, sizeof filler, 2, NULL), 0);
+    }
+    assert_true(fault_io_wait_held(&rig.fault, 2));
+    fault_io_release(&rig.fault);
+    assert_int_equal(weir_sync(rig.log, WEIR_FOREVER), WEIR_EFAILED);
+    assert_int_equal(rig_close(&rig), WEIR_EFAILED);
+    assert_int_equal(weir__load(&together, relaxed), 0);
+    assert_int_equal(kept_count, 4);
+    assert_int_equal(fault_io_count(&rig.fault, &look), 2);
+    rig_destroy(&rig);
+}
+
 int main(int argc, char **argv)
 {
     test_begin(argc, argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_queue_that_takes_nothing_poisons),
         cmocka_unit_test(a_queue_that_cannot_be_waited_for_poisons),
+        cmocka_unit_test(nothing_goes_on_behind_a_failure),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
