@@ -188,8 +188,8 @@ static void kernel_thread_sleeps_after_its_idle_time_and_is_woken(void **state)
     assert_int_equal(io->ops->close(io, file), 0);
 }
 
-/* The entries are all taken by a read that nothing ends and that the thread, which sleeps, has yet to
- * see: a wait that begins now is ended by a wake all the same. */
+/* The ring is full of a read that nothing ends, which the sleeping thread has yet to see: a wait
+ * that begins now is ended by a wake all the same. */
 static void wake_reaches_a_wait_that_began_with_a_full_ring(void **state)
 {
     (void)state;
