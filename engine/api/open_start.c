@@ -131,7 +131,12 @@ static int start_flusher(struct weir_log *log,
         };
         code = weir__flusher_start(&log->flusher, &config, fault);
     }
-    weir__mem_free_io(&log->mem, header, block);
+    if (log->stage.keep_buffers) {
+        /* Its write may still be under way. */
+        weir__mem_abandon(&log->mem, header, weir__mem_io_bytes(block));
+    } else {
+        weir__mem_free_io(&log->mem, header, block);
+    }
     return code;
 }
 

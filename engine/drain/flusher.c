@@ -7,6 +7,7 @@
 #include "drain/flusher.h"
 
 #include "base/check.h"
+#include "base/plant.h"
 #include "format/batch.h"
 #include "port/clock.h"
 #include "port/thread.h"
@@ -73,8 +74,10 @@ static void batch_finish(struct weir__flusher *flusher,
         .epoch = config->epoch.epoch,
         .epoch_lsn = config->epoch.lsn,
         .nonce = config->epoch.nonce,
-        .promise =
-            weir__load(&config->stage->level[WEIR__LEVEL_DURABLE], relaxed), /* our own store */
+        .promise = weir__load(
+            &config->stage->level[WEIR__PLANTED(batch_promise_ahead) ? WEIR__LEVEL_WRITTEN
+                                                                     : WEIR__LEVEL_DURABLE],
+            relaxed), /* our own store */
         .wall_ns = weir__wall_ns(),
         .bytes = bytes,
         .records = slot->records,
@@ -157,22 +160,6 @@ static bool take_complete(struct weir__flusher *flusher)
 
 /* ---- acknowledging and retiring -------------------------------------------------------------- */
 
-/* The last batch of a segment was acknowledged: nothing will be written to it again, and recovery
- * may start behind it. */
-static void segment_left(struct weir__flusher *flusher, const struct weir__pending *next)
-{
-    struct weir__keeper *keeper = flusher->config.keeper;
-
-    if (weir__load(&keeper->checkpoint_full, acquire) == 0) {
-        keeper->checkpoint = flusher->position;
-        weir__store(&keeper->checkpoint_full, 1u, release);
-    }
-    flusher->acked_segment = next->segment_number;
-    flusher->acked_segment_base = next->segment_base;
-    weir__store(&keeper->retired_end, next->segment_base, release);
-    weir__keeper_kick(keeper);
-}
-
 static void position_advance(struct weir__flusher *flusher, const struct weir__pending *pending)
 {
     struct weir__position *position = &flusher->position;
@@ -184,6 +171,30 @@ static void position_advance(struct weir__flusher *flusher, const struct weir__p
     position->epoch = epoch->epoch;
     position->epoch_lsn = epoch->lsn;
     position->nonce = epoch->nonce;
+}
+
+/* The last batch of a segment was acknowledged: nothing will be written to it again, and recovery
+ * may start behind it. */
+static void segment_left(struct weir__flusher *flusher, const struct weir__pending *next)
+{
+    struct weir__keeper *keeper = flusher->config.keeper;
+
+    if (weir__load(&keeper->checkpoint_full, acquire) == 0) {
+        keeper->checkpoint = flusher->position;
+        if (WEIR__PLANTED(checkpoint_ahead)) {
+            const struct weir__position kept = flusher->position;
+            for (uint64_t seq = next->seq; seq < flusher->next_written; seq++) {
+                position_advance(flusher, weir__flusher_pending(flusher, seq));
+            }
+            keeper->checkpoint = flusher->position;
+            flusher->position = kept;
+        }
+        weir__store(&keeper->checkpoint_full, 1u, release);
+    }
+    flusher->acked_segment = next->segment_number;
+    flusher->acked_segment_base = next->segment_base;
+    weir__store(&keeper->retired_end, next->segment_base, release);
+    weir__keeper_kick(keeper);
 }
 
 /* Closes a slot to readers and gives it back, now or when the last one has copied. */
@@ -437,6 +448,11 @@ static void flusher_free(struct weir__flusher *flusher)
     uint32_t slot_count = flusher->config.stage->slot_count;
 
     weir__mem_free(mem, flusher->pending, (flusher->pending_mask + 1) * sizeof *flusher->pending);
+    if (flusher->transfer.broken) {
+        /* The kernel may still look at the flights' vectors. */
+        weir__mem_abandon(mem, flusher->flights, flusher->flight_count * sizeof *flusher->flights);
+        flusher->flights = NULL;
+    }
     weir__mem_free(mem, flusher->flights, flusher->flight_count * sizeof *flusher->flights);
     weir__mem_free(mem, flusher->retained, lists_bytes(slot_count));
     flusher->pending = NULL;

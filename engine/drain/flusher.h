@@ -40,7 +40,8 @@ struct weir__flusher_config {
     struct weir__position start;     /* what the first batch continues */
     const struct weir__ready *first; /* the segment it goes to */
     const uint8_t *first_header; /* its header block, aligned, as it stands on disk: rewritten once
-                                    to try the way out */
+                                    to try the way out. The caller's again after the start, but
+                                    where stage->keep_buffers is set */
     /* The first write or sync error. Flusher thread, once. */
     void (*failed)(void *ctx, const struct weir__fault *fault);
     void *ctx;

@@ -13,6 +13,7 @@
  * after that (or linked behind it, or its own DSYNC) came back 0. What a short write leaves goes out
  * again with a new sync, and a failed sync is final: io/transfer.c. Flusher thread only. */
 #include "base/check.h"
+#include "base/plant.h"
 #include "drain/flusher.h"
 #include "port/clock.h"
 
@@ -121,7 +122,8 @@ run_write(const struct weir__flusher *flusher, struct run *run, struct iovec *io
 
 static void write_here(struct weir__flusher *flusher, struct run *run)
 {
-    struct weir__transfer_op op = run_write(flusher, run, run->iov, true);
+    const bool dsync = !WEIR__PLANTED(written_is_durable);
+    struct weir__transfer_op op = run_write(flusher, run, run->iov, dsync);
     struct weir__transfer_run alone = {.ops = &op, .count = 1};
 
     flusher->taken -= (uint32_t)(run->last_seq - run->first_seq + 1);
@@ -219,7 +221,9 @@ static bool cover(struct weir__flusher *flusher)
             flight = flight_new(flusher);
             weir__check(flight != NULL); /* one is kept for this */
             const struct weir__ready *ready =
-                weir__keeper_ready(flusher->config.keeper, pending->segment_number);
+                weir__keeper_ready(flusher->config.keeper,
+                                   WEIR__PLANTED(old_segment_not_synced) ? flusher->newest_segment
+                                                                         : pending->segment_number);
             weir__check(ready != NULL);
             segment_number = pending->segment_number;
             flight->covering = true;
@@ -256,6 +260,11 @@ static void covered_done(struct weir__flusher *flusher, const struct weir__fligh
             pending->segment_number == segment_number) {
             pending->state = WEIR__BATCH_DURABLE;
         }
+        if (WEIR__PLANTED(sync_covers_later) && pending->state == WEIR__BATCH_UNSYNCED &&
+            pending->seq == seq) {
+            pending->state = WEIR__BATCH_DURABLE;
+            flusher->unsynced--;
+        }
     }
 }
 
@@ -284,7 +293,7 @@ static void flight_ended(void *ctx, struct weir__transfer_run *run, int code)
         op_fail(flusher, op, flight->first_seq, code, what);
     } else if (flight->covering) {
         covered_done(flusher, flight);
-    } else if (flight->chained || flight->dsync) {
+    } else if (flight->chained || flight->dsync || WEIR__PLANTED(ack_before_sync)) {
         run_state(flusher, flight->first_seq, flight->last_seq, WEIR__BATCH_DURABLE, true);
     } else {
         run_state(flusher, flight->first_seq, flight->last_seq, WEIR__BATCH_UNSYNCED, true);
@@ -416,7 +425,6 @@ static int try_way(struct weir__flusher *flusher, bool by_ring)
 {
     struct weir__io *io = flusher_io(flusher);
     const struct weir__flusher_config *config = &flusher->config;
-    struct iovec iov = {(void *)(uintptr_t)config->first_header, config->block_bytes};
     uint64_t begin = weir__now_ns();
 
     if (!by_ring) {
@@ -430,26 +438,41 @@ static int try_way(struct weir__flusher *flusher, bool by_ring)
         return code;
     }
     bool chained = config->io == WEIR_IO_CHAIN;
-    struct weir__transfer_op ops[2] = {
-        {.kind = WEIR__OP_WRITE,
-         .file = config->first->file,
-         .dsync = !chained,
-         .block_bytes = config->block_bytes,
-         .iov = &iov,
-         .iov_count = 1,
-         .bytes = config->block_bytes},
-        {.kind = WEIR__OP_SYNC, .file = config->first->file, .block_bytes = config->block_bytes},
+    /* On memory that outlives the queue, whatever becomes of it. */
+    struct weir__flight *flight = &flusher->flights[0];
+    flight->iov[0] = (struct iovec){(void *)(uintptr_t)config->first_header, config->block_bytes};
+    flight->ops[0] = (struct weir__transfer_op){
+        .kind = WEIR__OP_WRITE,
+        .file = config->first->file,
+        .dsync = !chained,
+        .block_bytes = config->block_bytes,
+        .iov = flight->iov,
+        .iov_count = 1,
+        .bytes = config->block_bytes,
+    };
+    flight->ops[1] = (struct weir__transfer_op){
+        .kind = WEIR__OP_SYNC,
+        .file = config->first->file,
+        .block_bytes = config->block_bytes,
     };
     int result = 0;
-    struct weir__transfer_run trial = {.ops = ops, .count = chained ? 2 : 1, .user = &result};
+    flight->run = (struct weir__transfer_run){
+        .ops = flight->ops,
+        .count = chained ? 2 : 1,
+        .user = &result,
+    };
     struct weir__transfer_counters uncounted = {0};
     flusher->transfer.written = NULL;
     flusher->transfer.ended = trial_ended;
     flusher->transfer.counters = &uncounted;
-    int code = weir__transfer_start(&flusher->transfer, &trial);
-    while (code == 0 && trial.user != NULL) {
+    int code = weir__transfer_start(&flusher->transfer, &flight->run);
+    while (code == 0 && flight->run.user != NULL) {
         int got = weir__transfer_reap(&flusher->transfer, 1, WEIR__NEVER);
         code = got < 0 ? got : 0;
+    }
+    if (flusher->transfer.broken) {
+        /* As in weir__submit_reap: the header may still be on its way to the segment. */
+        config->stage->keep_buffers = true;
     }
     flusher->transfer.written = flight_written;
     flusher->transfer.ended = flight_ended;

@@ -169,6 +169,77 @@ static void nothing_goes_on_behind_a_failure(void **state)
     rig_destroy(&rig);
 }
 
+/* ---- the first write ---- */
+
+static int (*push_each)(struct weir__io *io,
+                        struct weir__queue *queue,
+                        const struct weir__op *ops,
+                        unsigned count);
+static WEIR__ATOMIC(uintptr_t) pushed; /* relaxed: what the last push writes from */
+
+static int push_noted(struct weir__io *io,
+                      struct weir__queue *queue,
+                      const struct weir__op *ops,
+                      unsigned count)
+{
+    weir__store(&pushed, (uintptr_t)ops[0].iov[0].iov_base, relaxed);
+    return push_each(io, queue, ops, count);
+}
+
+static void *spared_alloc(void *ctx, size_t bytes, size_t align)
+{
+    void *block;
+    (void)ctx;
+    return posix_memalign(&block, align < sizeof(void *) ? sizeof(void *) : align, bytes) == 0
+               ? block
+               : NULL;
+}
+
+/* Whoever frees what was pushed gets nothing freed. */
+static void spared_release(void *ctx, void *block, size_t bytes)
+{
+    (void)bytes;
+    if (weir__load(&pushed, relaxed) == (uintptr_t)block) {
+        (void)weir__fetch_add((WEIR__ATOMIC(uint32_t) *)ctx, 1, relaxed);
+        return;
+    }
+    free(block);
+}
+
+/* A log that demands the ring tries it by writing its segment's header: where the ring breaks
+ * meanwhile, that write may come at any time, from the memory that it was given. */
+static void the_trial_of_a_queue_that_breaks_keeps_its_memory(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < rig_way_count; i++) {
+        const struct rig_way *const way = &rig_ways[i];
+        WEIR__ATOMIC(uint32_t) freed = 0;
+        const struct weir_memory_hooks hooks = {spared_alloc, spared_release, &freed};
+        struct rig rig;
+        if ((way->io != WEIR_IO_CHAIN && way->io != WEIR_IO_DSYNC) || !rig_way_usable(way)) {
+            continue;
+        }
+        rig_make(&rig, way);
+        assert_int_equal(rig_open_plain(&rig), 0);
+        assert_int_equal(rig_append(&rig, 1, 100, NULL), 0);
+        assert_int_equal(rig_close(&rig), 0);
+        weir__store(&pushed, 0, relaxed);
+        push_each = rig.fault.ops.queue_push;
+        rig.fault.ops.queue_push = push_noted;
+        rig.options.memory = &hooks;
+        (void)fault_io_arm(&rig.fault,
+                           &(struct fault_rule){.kind = FAULT_QUEUE_REAP, .error = -EBADF});
+        assert_int_equal(rig_open(&rig), -EBADF);
+        assert_int_not_equal(weir__load(&pushed, relaxed), 0);
+        assert_int_equal(weir__load(&freed, relaxed), 0);
+        fault_io_heal(&rig.fault);
+        rig.options.memory = NULL;
+        assert_int_equal(rig_open(&rig), 0);
+        assert_int_equal(rig_close(&rig), 0);
+        rig_destroy(&rig);
+    }
+}
+
 int main(int argc, char **argv)
 {
     test_begin(argc, argv);
@@ -176,6 +247,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_queue_that_takes_nothing_poisons),
         cmocka_unit_test(a_queue_that_cannot_be_waited_for_poisons),
         cmocka_unit_test(nothing_goes_on_behind_a_failure),
+        cmocka_unit_test(the_trial_of_a_queue_that_breaks_keeps_its_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
