@@ -455,9 +455,20 @@ static unsigned window_fill(struct weir_executor *executor)
         if (op_is_alone(executor, op)) {
             break;
         }
+        /* The kernel's polling thread takes entries when it likes, and may take a part of a run and
+         * lack memory for the next: the rest then starts as a run of its own. A Sync must not be
+         * such a rest, nor run beside one, so it goes out alone. */
+        const bool sync_alone =
+            op->kind == WEIR_OP_SYNC && executor->device.effective.config.kernel_poll;
+        if (sync_alone && count > 0) {
+            break;
+        }
         place_fill(executor, count, op);
         executor->next++;
         count++;
+        if (sync_alone) {
+            break;
+        }
     }
     return count;
 }

@@ -209,8 +209,9 @@ weir_writer_write(struct weir_writer *writer, const void *data, size_t bytes, ui
 /* Waits until every write that had returned before the call has reached the kernel.
  * Return       0: and unless somebody writes meanwhile the file's length is weir_writer_offset |
  *              the writer's first error, which stays
- * Durability   process kill. With O_DIRECT a process that is killed in the middle of a flush may
- *              leave the file longer by less than a block of zeros */
+ * Durability   process kill. With O_DIRECT a process that is killed in the middle of a flush, or a
+ *              write that fails beside one, may leave the file longer by less than a block of
+ *              zeros */
 WEIR_API int weir_writer_flush(struct weir_writer *writer);
 /* Flushes, then waits for an fdatasync that was begun after that. A failed one is not tried again:
  * the error stays.

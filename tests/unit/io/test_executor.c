@@ -1777,6 +1777,91 @@ static void wrong_ways_to_open_are_refused(void **state)
     rig_destroy(&rig);
 }
 
+/* ---- a polling ring -------------------------------------------------------------------------- */
+
+/* The pool, which says of itself that the kernel polls, and counts pushes that hold a sync. */
+static struct {
+    struct weir__io io;
+    struct weir__io_ops ops;
+    unsigned syncs_alone;
+    unsigned syncs_in_company;
+} polled;
+
+static int polled_open(struct weir__io *io,
+                       struct weir__mem *mem,
+                       const struct weir__queue_config *config,
+                       struct weir__queue **queue_out,
+                       struct weir__queue_info *info_out)
+{
+    struct weir__io *const pool = weir__io_system_pool();
+    const int code = pool->ops->queue_open(pool, mem, config, queue_out, info_out);
+    (void)io;
+    info_out->kernel_poll = config->kernel_poll;
+    info_out->ring_entries = config->ring_entries;
+    info_out->completion_entries = 2 * config->ring_entries;
+    return code;
+}
+
+static int polled_push(struct weir__io *io,
+                       struct weir__queue *queue,
+                       const struct weir__op *ops,
+                       unsigned count)
+{
+    struct weir__io *const pool = weir__io_system_pool();
+    (void)io;
+    for (unsigned i = 0; i < count; i++) {
+        if (ops[i].kind == WEIR__OP_SYNC) {
+            polled.syncs_alone += count == 1;
+            polled.syncs_in_company += count > 1;
+        }
+    }
+    return pool->ops->queue_push(pool, queue, ops, count);
+}
+
+/* The thread of such a ring may take a part of a linked run: no sync may be in one. */
+static void a_polling_ring_gets_its_syncs_alone(void **state)
+{
+    (void)state;
+    for (int poll = 0; poll < 2; poll++) {
+        char root[TEMP_DIR_BYTES];
+        char path[TEMP_DIR_BYTES];
+        struct weir_writer *writer = NULL;
+        struct weir_executor *executor = NULL;
+        struct weir_batch *batch = NULL;
+        struct weir_io_config config = weir_io_config_minimal();
+        memset(&polled, 0, sizeof polled);
+        polled.ops = *weir__io_system_pool()->ops;
+        polled.ops.queue_open = polled_open;
+        polled.ops.queue_push = polled_push;
+        polled.io = (struct weir__io){.ops = &polled.ops};
+        temp_dir_make(root);
+        temp_dir_join(root, NAME, path);
+        assert_int_equal(weir_writer_create(path, &config, &writer, NULL), 0);
+        config.kernel_poll = poll != 0;
+        assert_int_equal(weir__executor_open_on(weir__writer_file(writer),
+                                                NULL,
+                                                &config,
+                                                &polled.io,
+                                                0,
+                                                &executor,
+                                                NULL),
+                         0);
+        assert_int_equal(weir_batch_new(NULL, &batch), 0);
+        for (unsigned i = 0; i < 3; i++) {
+            assert_int_equal(weir_batch_write(batch, 10 * (uint64_t)i, "abc", 3), 0);
+            assert_int_equal(weir_batch_write(batch, 10 * (uint64_t)i + 3, "def", 3), 0);
+            assert_int_equal(weir_batch_sync(batch), 0);
+        }
+        assert_int_equal(weir_executor_execute(executor, batch, NULL), 0);
+        assert_int_equal(polled.syncs_alone, poll != 0 ? 3 : 0);
+        assert_int_equal(polled.syncs_in_company, poll != 0 ? 0 : 3);
+        weir_executor_close(executor);
+        weir_batch_free(batch);
+        assert_int_equal(weir_writer_close(writer, NULL), 0);
+        temp_dir_remove(root);
+    }
+}
+
 /* On a public writer and reader, with their config, over the system. */
 static void a_public_executor_works_on_its_writer_and_reader(void **state)
 {
@@ -1943,6 +2028,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(random_batches_agree_with_a_model),
         cmocka_unit_test(stats_count_operations_and_bytes),
         cmocka_unit_test(wrong_ways_to_open_are_refused),
+        cmocka_unit_test(a_polling_ring_gets_its_syncs_alone),
         cmocka_unit_test(a_public_executor_works_on_its_writer_and_reader),
         cmocka_unit_test(effective_tells_what_the_files_are),
     };
