@@ -6,6 +6,7 @@
  * goes to both control copies -> its first block, where a first record might not fit. The thread
  * that opens. */
 #include "api/open.h"
+#include "base/plant.h"
 #include "io/transfer.h"
 #include "port/clock.h"
 #include "recover/repair.h"
@@ -35,6 +36,13 @@ static int begin_epoch(struct weir_log *log,
     next.epoch = (struct weir__epoch){weir__max_u64(scan->epoch_max, next.epoch.epoch) + 1,
                                       scan->end.lsn,
                                       nonce};
+    if (WEIR__PLANTED(no_new_epoch)) {
+        next.epoch = found->copy[found->newest].epoch;
+    }
+    if (WEIR__PLANTED(epoch_reused) && !found->valid[found->newest ^ 1]) {
+        next.epoch.epoch--;
+        next.epoch.nonce = found->copy[found->newest].epoch.nonce;
+    }
     next.promise = scan->end.lsn;
     next.checkpoint = scan->end;
     next.segment_bytes = log->options.segment_bytes;
@@ -91,7 +99,8 @@ static int mark_epoch(struct weir_log *log, struct weir__opened *opened, struct 
     struct weir__stage_config stage = weir__options_stage(&log->options, log->block_bytes);
 
     if (start->lsn <= ready->range.base || room == 0 ||
-        room >= weir__max_u64(stage.oversize_bytes, stage.slot_bytes)) {
+        room >= weir__max_u64(stage.oversize_bytes, stage.slot_bytes) ||
+        WEIR__PLANTED(epoch_not_marked)) {
         return 0;
     }
     uint8_t *block = weir__mem_alloc_io(&log->mem, log->block_bytes);

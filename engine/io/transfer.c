@@ -24,6 +24,7 @@
 #include "base/check.h"
 #include "base/compiler.h"
 #include "base/num.h"
+#include "base/plant.h"
 
 #include <errno.h>
 #include <string.h>
@@ -122,6 +123,9 @@ static enum settled op_settle(struct weir__transfer_op *op,
         return SETTLED_AGAIN;
     }
     if (op->kind == WEIR__OP_SYNC) {
+        if (WEIR__PLANTED(sync_retried) && result < 0) {
+            return SETTLED_AGAIN;
+        }
         /* Anything but 0 is a failed sync, and final. */
         *code = result < 0 ? result : result > 0 ? -EIO : 0;
         return result == 0 ? SETTLED_OVER : SETTLED_FAILED;
@@ -158,6 +162,10 @@ static enum settled op_settle(struct weir__transfer_op *op,
     }
     if (counters != NULL) {
         tally(&counters->writes_short, 1);
+    }
+    if (WEIR__PLANTED(short_rest_dropped)) {
+        op_advance(op, op->bytes);
+        return SETTLED_OVER;
     }
     const size_t whole = (size_t)weir__align_down(moved, op->block_bytes);
     *progress = whole > 0;

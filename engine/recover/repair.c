@@ -17,6 +17,7 @@
 
 #include "base/check.h"
 #include "base/num.h"
+#include "base/plant.h"
 #include "io/transfer.h"
 #include "segment/segment.h"
 
@@ -111,7 +112,8 @@ static int repair_batches(struct repair *repair, weir_lsn at)
         if (!repair_next(repair, header, at, &batch)) {
             break;
         }
-        if (weir__batch_end(&batch, block_bytes) > repair->scan->report.promise_lsn) {
+        if (weir__batch_end(&batch, block_bytes) > repair->scan->report.promise_lsn &&
+            !WEIR__PLANTED(kept_not_rewritten)) {
             /* Of a gap only its own block is ours to write. */
             const int rewritten = repair_rewrite(
                 repair,
@@ -240,6 +242,9 @@ int weir__repair(struct weir__dir *dir,
         .file = -1,
     };
     int result = 0;
+    if (WEIR__PLANTED(kept_not_durable)) {
+        return 0;
+    }
     if (scan->segment.base < scan->segment.end) {
         const struct weir__window_config config = {.dir = dir, .depth = 1};
         repair.buffer = weir__mem_alloc_io(dir->mem, REPAIR_BUFFER_BYTES);

@@ -21,6 +21,7 @@
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/num.h"
+#include "base/plant.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -429,11 +430,11 @@ static int scan_look_in(struct weir__scan_state *scan, struct weir__scan_finding
             finding->beyond_limit = true;
             return WEIR__SCAN_GO_ON;
         }
-        result = scan_body(scan, finding);
+        result = WEIR__PLANTED(frames_not_checked) ? 0 : scan_body(scan, finding);
     }
     if (result == WEIR_EUNREADABLE) {
         finding->looked = false;
-        finding->failed = true;
+        finding->failed = !WEIR__PLANTED(read_error_is_end);
         return WEIR__SCAN_GO_ON;
     }
     return result < 0 ? weir__scan_failed(scan, result, finding->range, &finding->fault) : result;

@@ -17,6 +17,7 @@
 
 #include "base/bytes.h"
 #include "base/num.h"
+#include "base/plant.h"
 
 #define LLU(v) ((unsigned long long)(v))
 
@@ -164,7 +165,7 @@ static bool scan_block(struct weir__scan_state *scan,
                        weir__batch_decode(block, &batch) && batch.log_id == scan->control->log_id;
     if (sound && batch.lsn == lsn) {
         weir__scan_epoch_seen(scan, batch.epoch);
-        if (batch_is_newest(scan, &batch)) {
+        if (batch_is_newest(scan, &batch) || WEIR__PLANTED(stale_promise_believed)) {
             if (!behind->hole) {
                 behind->hole = true;
                 behind->hole_lsn = lsn;

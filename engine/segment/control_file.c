@@ -15,6 +15,7 @@
 
 #include "base/check.h"
 #include "base/num.h"
+#include "base/plant.h"
 #include "io/transfer.h"
 #include "port/clock.h"
 
@@ -318,7 +319,7 @@ int weir__control_create(struct weir__control_file *cf,
     if (error == 0) {
         error = io->ops->rename(io, dir->file, WEIR__PREPARE_NAME, WEIR__CONTROL_NAME);
     }
-    if (error == 0) {
+    if (error == 0 && !WEIR__PLANTED(control_dir_not_synced)) {
         error = io->ops->sync_dir(io, dir->file);
     }
     if (error != 0) {
@@ -427,6 +428,9 @@ int weir__control_write(struct weir__control_file *cf,
 
 weir_lsn weir__control_checkpoint_low(const struct weir__control_file *cf)
 {
+    if (WEIR__PLANTED(reclaim_by_newer_copy)) {
+        return cf->current.checkpoint.lsn;
+    }
     return weir__min_u64(cf->checkpoint_lsn[0], cf->checkpoint_lsn[1]);
 }
 

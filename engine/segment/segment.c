@@ -17,6 +17,7 @@
 
 #include "base/check.h"
 #include "base/num.h"
+#include "base/plant.h"
 #include "io/transfer.h"
 
 #include <errno.h>
@@ -295,7 +296,9 @@ static int prepare_fill(struct weir__prepare *prepare, struct weir__fault *fault
  * next one. */
 static int prepare_sync(struct weir__prepare *prepare, struct weir__fault *fault)
 {
-    const int error = prepare->dir->io->ops->sync(prepare->dir->io, prepare->file);
+    const int error = WEIR__PLANTED(zeros_not_synced)
+                          ? 0
+                          : prepare->dir->io->ops->sync(prepare->dir->io, prepare->file);
     if (error != 0) {
         prepare->done = 0;
         prepare->synced = 0;
@@ -354,7 +357,7 @@ int weir__prepare_step(struct weir__prepare *prepare, int *file_out, struct weir
                                "cannot give a new segment its name");
     }
     prepare->renamed = true;
-    error = io->ops->sync_dir(io, dir->file);
+    error = WEIR__PLANTED(segment_dir_not_synced) ? 0 : io->ops->sync_dir(io, dir->file);
     if (error != 0) {
         prepare_close(prepare);
         return weir__fault_set(fault,
@@ -433,11 +436,13 @@ static int reuse_finish(struct weir__prepare *prepare,
                         struct weir__fault *fault)
 {
     struct weir__io *io = prepare->dir->io;
-    int error = header_write(prepare, file, header, WEIR__SEGMENT_RECYCLED);
-    if (error == 0) {
+    int error = WEIR__PLANTED(recycled_header_kept)
+                    ? 0
+                    : header_write(prepare, file, header, WEIR__SEGMENT_RECYCLED);
+    if (error == 0 && !WEIR__PLANTED(recycled_header_not_synced)) {
         error = io->ops->sync(io, file);
     }
-    if (error == 0) {
+    if (error == 0 && !WEIR__PLANTED(recycled_dir_not_synced)) {
         error = io->ops->sync_dir(io, prepare->dir->file);
     }
     if (error != 0) {

@@ -119,13 +119,21 @@ static void pause_some(void)
     }
 }
 
+static unsigned count_choose(void)
+{
+    if (!sim_chance(history.group_per_mille)) {
+        return 1;
+    }
+    return history.sizes == SIZES_SAME ? history.group_same : 2 + (unsigned)sim_below(4);
+}
+
 void producer_main(void *number)
 {
     const uint32_t producer = (uint32_t)(uintptr_t)number;
 
     for (unsigned i = 0; i < history.appends; i++) {
         unsigned first;
-        const unsigned count = sim_chance(200) ? 2 + (unsigned)sim_below(GROUP_MAX - 1) : 1;
+        const unsigned count = count_choose();
         pause_some();
         if (sim_disk_files() > 80 || !ledger_prepare(producer, count, &first)) {
             break;
@@ -135,7 +143,7 @@ void producer_main(void *number)
             break;
         }
         if (code == 0) {
-            if (!group_wait(producer, first)) {
+            if (sim_chance(history.patience) && !group_wait(producer, first)) {
                 break;
             }
         } else {

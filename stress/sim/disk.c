@@ -8,6 +8,7 @@
 #include "disk.h"
 
 #include "base/num.h"
+#include "format/control.h"
 #include "machine.h"
 #include "port/clock.h"
 
@@ -52,6 +53,10 @@ struct inode {
     size_t room; /* of both */
     uint64_t bytes;
     uint64_t durable_bytes;
+    bool bad; /* bytes that cannot be read, in this life */
+    uint64_t bad_from;
+    uint64_t bad_to;
+    bool dropped; /* a sync failed: what the kernel shows (now) may be nowhere else */
     struct unsynced *unsynced;
     size_t unsynced_count;
     size_t unsynced_room;
@@ -127,6 +132,18 @@ static bool fault(enum sim_fault kind)
     }
     sim_fault_count[kind]++;
     return true;
+}
+
+/* The device takes its time, and others go on. */
+static void device_wait(void)
+{
+    if (disk.config.slow_ns == 0) {
+        sim_switch();
+        return;
+    }
+    static const char nobody; /* wakes from this */
+    sim_fault_count[SIM_FAULT_slow]++;
+    (void)sim_block(&nobody, sim_now_ns() + sim_below(disk.config.slow_ns));
 }
 
 /* A change begins: here the power may go. */
@@ -312,6 +329,7 @@ static void inode_drop(struct inode *inode)
     }
     inode->durable_bytes = inode->bytes;
     inode_forget_unsynced(inode);
+    inode->dropped = true;
     disk.lost_bytes = true;
 }
 
@@ -396,6 +414,7 @@ static unsigned inode_cut(struct inode *inode, bool exactly, uint64_t keep, unsi
         memcpy(inode->now, inode->durable, inode->room);
     }
     inode->bytes = inode->durable_bytes;
+    inode->dropped = false;
     return unit;
 }
 
@@ -489,6 +508,9 @@ static void process_gone(void)
     disk.locked = false;
     for (unsigned i = 0; i < QUEUES_MAX; i++) {
         disk.queues[i].open = false;
+    }
+    for (unsigned i = 0; i < INODES_MAX; i++) {
+        disk.inodes[i].bad = false;
     }
     memset(disk.descriptors, 0, sizeof disk.descriptors);
     disk.crash_at = UINT64_MAX;
@@ -624,6 +646,31 @@ uint64_t sim_disk_hash(void)
         }
     }
     return hash;
+}
+
+void sim_disk_lose_copy(void)
+{
+    const struct entry *const entry = names_find(&disk.durable, "weir.control");
+    struct weir__control control;
+    const char *why;
+
+    if (entry == NULL) {
+        return;
+    }
+    struct inode *const inode = &disk.inodes[entry->inode];
+    for (unsigned copy = 0; copy < 2; copy++) {
+        if (inode->bytes < WEIR__CONTROL_FILE_BYTES || inode->unsynced_count > 0 ||
+            weir__control_decode(inode->durable + copy * (WEIR__CONTROL_FILE_BYTES / 2),
+                                 &control,
+                                 &why) != 0) {
+            return;
+        }
+    }
+    uint64_t at = sim_below(WEIR__CONTROL_USED_BYTES);
+    at += sim_chance(500) ? WEIR__CONTROL_FILE_BYTES / 2 : 0;
+    inode->durable[at] ^= (uint8_t)(1u << sim_below(8));
+    inode->now[at] = inode->durable[at];
+    sim_fault_count[SIM_FAULT_copy_lost]++;
 }
 
 /* ---- calls ----------------------------------------------------------------------------------- */
@@ -852,20 +899,44 @@ static int disk_truncate(struct weir__io *io, int file, uint64_t bytes)
 
 static ssize_t do_read(const struct descriptor *file, void *buffer, size_t bytes, uint64_t offset)
 {
-    const struct inode *const inode = &disk.inodes[file->inode];
+    struct inode *const inode = &disk.inodes[file->inode];
 
-    if (fault(SIM_FAULT_read_error)) {
-        return -EIO;
-    }
     if (offset >= inode->bytes || bytes == 0) {
         return 0;
     }
     bytes = (size_t)weir__min_u64(bytes, inode->bytes - offset);
+    if (fault(SIM_FAULT_read_error)) {
+        if (sim_chance(300)) {
+            return -EIO; /* once */
+        }
+        inode->bad = true;
+        inode->bad_from = weir__align_down(offset + sim_below(bytes), disk.config.sector_bytes);
+        inode->bad_to = inode->bad_from + disk.config.sector_bytes;
+    }
+    if (inode->bad && offset < inode->bad_to && offset + bytes > inode->bad_from) {
+        return -EIO;
+    }
     const size_t unit = file->direct ? 512 : 1;
     if (bytes > unit && fault(SIM_FAULT_read_short)) {
         bytes = (size_t)weir__max_u64(unit, weir__align_down(sim_below(bytes), unit));
     }
-    memcpy(buffer, inode->now + offset, bytes);
+    if (!inode->dropped || !file->direct) {
+        memcpy(buffer, inode->now + offset, bytes);
+        return (ssize_t)bytes;
+    }
+    /* Past the page cache, and pages that were dropped count as clean: the device's bytes, and what
+     * was written since. */
+    memcpy(buffer, inode->durable + offset, bytes);
+    for (size_t i = 0; i < inode->unsynced_count; i++) {
+        const struct unsynced *const write = &inode->unsynced[i];
+        const uint64_t from = weir__max_u64(write->offset, offset);
+        const uint64_t to = weir__min_u64(write->offset + write->bytes, offset + bytes);
+        if (from < to) {
+            memcpy((uint8_t *)buffer + (from - offset),
+                   write->data + (from - write->offset),
+                   (size_t)(to - from));
+        }
+    }
     return (ssize_t)bytes;
 }
 
@@ -963,7 +1034,7 @@ static ssize_t disk_write(struct weir__io *io,
     if (descriptor == NULL) {
         return -EBADF;
     }
-    sim_switch();
+    device_wait();
     step();
     const ssize_t result = do_write(descriptor, iov, iov_count, offset, dsync);
     sim_switch();
@@ -977,7 +1048,7 @@ static int disk_sync(struct weir__io *io, int file)
     if (descriptor == NULL) {
         return -EBADF;
     }
-    sim_switch();
+    device_wait();
     step();
     const int result = do_sync(descriptor);
     sim_switch();
@@ -1156,7 +1227,7 @@ static int disk_queue_reap(struct weir__io *io,
     (void)io;
     struct queue *const own = (struct queue *)queue;
     for (;;) {
-        while (!queue_idle(own) && sim_chance(500)) {
+        while (!queue_idle(own) && sim_chance(disk.config.slow_ns == 0 ? 500 : 30)) {
             queue_advance(own);
             sim_switch();
         }
@@ -1167,7 +1238,10 @@ static int disk_queue_reap(struct weir__io *io,
             own->woken = min == 0 ? own->woken : false;
             break;
         }
-        if (!queue_idle(own)) {
+        if (!queue_idle(own) && disk.config.slow_ns > 0 && sim_chance(700)) {
+            sim_fault_count[SIM_FAULT_slow]++;
+            (void)sim_block(&own->woken, sim_now_ns() + sim_below(disk.config.slow_ns));
+        } else if (!queue_idle(own)) {
             queue_advance(own);
             sim_switch();
         } else if (own->event_count > 0) {

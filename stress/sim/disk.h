@@ -33,7 +33,9 @@
     X(rot, "bits that changed on the device")                                                      \
     X(misdirected, "writes that went elsewhere")                                                   \
     X(lost_write, "writes that were reported done and were not")                                   \
-    X(stale_frames, "recycled segments with payload that imitates batches")
+    X(stale_frames, "records whose payload holds blocks of the log")                               \
+    X(slow, "waits for a device that takes its time")                                              \
+    X(copy_lost, "copies of the control file that went bad, one at a time")
 
 enum sim_fault {
 #define SIM_FAULT_NAME(name, what) SIM_FAULT_##name,
@@ -46,6 +48,7 @@ struct sim_disk_config {
     uint32_t sector_bytes; /* 512 or 4096 */
     bool direct;
     bool fua;
+    uint64_t slow_ns;               /* an operation takes up to so long; 0: no time */
     uint64_t space_bytes;           /* of all files; UINT64_MAX: no end */
     uint16_t per_mille[SIM_FAULTS]; /* of the operations that a kind can meet */
 };
@@ -72,7 +75,7 @@ void sim_disk_crash_at_name(unsigned names, uint64_t steps);
 void sim_disk_power_cut(void);
 void sim_disk_kill(void);
 /* Did any file fail a sync since the format or the last power cut? Its unsynced bytes are then lost
- * for good, though the kernel still shows them. */
+ * for good, though the kernel still shows them to whoever reads through its cache. */
 bool sim_disk_lost_bytes(void);
 
 /* Files that there are, and the bytes in them. */
@@ -82,6 +85,8 @@ uint64_t sim_disk_used(void);
  * place. For payload that imitates what a log once wrote. */
 bool sim_disk_copy(uint8_t *out, size_t bytes, uint32_t align);
 
+/* Changes a bit of one copy of the control file, where both are sound: one is enough. */
+void sim_disk_lose_copy(void);
 /* Changes one bit of a durable byte, somewhere in use. False: there is none. */
 bool sim_disk_rot(void);
 /* Power cuts in the exhaustive search: units that are not durable, and the cut that keeps of the

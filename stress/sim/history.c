@@ -64,6 +64,7 @@ enum place {
     PLACE_NAMES,
     PLACE_SWITCH,
     PLACE_CLOSE,
+    PLACES,
 };
 
 static enum place crash_place;
@@ -99,21 +100,38 @@ static void crash_arm(enum place here)
     }
 }
 
+static unsigned place_weights[PLACES];
+
+/* Histories differ in where they like to crash: some keep to one place, life for life. */
+static void places_choose(void)
+{
+    static const unsigned usual[PLACES] = {6, 22, 18, 24, 10, 10, 10};
+
+    for (unsigned i = 0; i < PLACES; i++) {
+        static const unsigned factors[] = {0, 1, 1, 1, 6};
+        place_weights[i] = usual[i] * factors[sim_below(5)];
+    }
+    place_weights[PLACE_NONE] = usual[PLACE_NONE];
+}
+
 static void crash_choose(bool again_in_opening)
 {
-    const uint64_t dice = sim_below(100);
+    unsigned sum = 0;
 
-    if (again_in_opening && sim_chance(500)) {
-        crash_place = PLACE_OPEN;
-    } else {
-        crash_place = dice < 6    ? PLACE_NONE
-                      : dice < 28 ? PLACE_OPEN
-                      : dice < 46 ? PLACE_EARLY
-                      : dice < 70 ? PLACE_RUN
-                      : dice < 80 ? PLACE_NAMES
-                      : dice < 90 ? PLACE_SWITCH
-                                  : PLACE_CLOSE;
+    crash_place = PLACE_OPEN;
+    if (again_in_opening && sim_chance(400)) {
+        return;
     }
+    for (unsigned i = 0; i < PLACES; i++) {
+        sum += place_weights[i];
+    }
+    uint64_t dice = sim_below(sum);
+    unsigned place = 0;
+    while (dice >= place_weights[place]) {
+        dice -= place_weights[place];
+        place++;
+    }
+    crash_place = (enum place)place;
 }
 
 /* ---- a life ---------------------------------------------------------------------------------- */
@@ -232,12 +250,13 @@ static void life_end(enum sim_end end)
     }
     counts->crashes += end == SIM_CRASHED;
     counts->in_recovery += end == SIM_CRASHED && !history.opened;
-    /* A kernel that dropped pages shows what it does not have: only a power cut tells the truth. */
-    const bool power = sim_chance(700) || sim_disk_lost_bytes();
+    const bool power = sim_chance(history.power_per_mille);
+    if (power || sim_disk_lost_bytes()) {
+        ledger_power_lost(); /* what was only written is as good as lost where a sync has failed */
+    }
     if (power) {
         counts->power_cuts += end == SIM_CRASHED;
         sim_disk_power_cut();
-        ledger_power_lost();
     } else {
         sim_disk_kill();
     }
@@ -246,6 +265,9 @@ static void life_end(enum sim_end end)
          end == SIM_CRASHED ? place_names[crash_place] : "",
          power ? ", power cut" : ", process gone",
          history.record_count);
+    if (power && sim_chance(history.copy_per_mille)) {
+        sim_disk_lose_copy();
+    }
     if (history.options->rot && sim_chance(300)) {
         history.damaged |= sim_disk_rot();
     }
@@ -295,6 +317,7 @@ static void look_run(void)
     struct sim_disk_config calm = history.disk;
 
     memset(calm.per_mille, 0, sizeof calm.per_mille);
+    calm.slow_ns = 0;
     sim_disk_configure(&calm);
     sim_machine_reset();
     history.left = 1;
@@ -350,6 +373,9 @@ static void faults_choose(void)
     }
     rate[SIM_FAULT_torn] = sim_chance(300) ? 200 : 0;
     rate[SIM_FAULT_stale_frames] = sim_chance(400) ? 1 : 0;
+    if (sim_chance(400)) {
+        history.disk.slow_ns = sim_chance(500) ? 20000 : 200000;
+    }
     if (!history.options->faults) {
         return;
     }
@@ -361,8 +387,8 @@ static void faults_choose(void)
         {SIM_FAULT_write_error, 20},
         {SIM_FAULT_write_short, 200},
         {SIM_FAULT_write_again, 100},
-        {SIM_FAULT_sync_error, 20},
-        {SIM_FAULT_read_error, 5},
+        {SIM_FAULT_sync_error, 60},
+        {SIM_FAULT_read_error, 60},
         {SIM_FAULT_read_short, 200},
         {SIM_FAULT_no_space, 20},
         {SIM_FAULT_name_error, 20},
@@ -393,8 +419,18 @@ static void log_choose(void)
     o->first_lsn = sim_chance(200) ? o->block_bytes * sim_below(1000) : 0;
     history.sizes = (enum sizes)sim_below(SIZES_COUNT);
     history.size_same = sim_chance(700) ? 8 : (uint32_t)sim_below(700);
+    static const uint32_t counts[] = {3, 20, 24};
+    history.group_same = counts[sim_below(3)];
     static const unsigned trims[] = {0, 30, 30, 200};
     history.trim_per_mille = trims[sim_below(4)];
+    static const unsigned groups[] = {0, 200, 200, 900};
+    history.group_per_mille = groups[sim_below(4)];
+    static const unsigned power[] = {200, 700, 700, 1000};
+    history.power_per_mille = power[sim_below(4)];
+    places_choose();
+    static const unsigned buffered[] = {0, 100, 500};
+    history.buffered_per_mille = buffered[sim_below(3)];
+    history.copy_per_mille = history.options->faults && sim_chance(100) ? 300 : 0;
 }
 
 /* What each opening may choose anew. */
@@ -411,12 +447,12 @@ static void life_choose(bool first)
     if (first || sim_chance(300)) {
         o->io = (enum weir_io)sim_below(4);
         o->slot_bytes = 4096u << sim_below(3);
-        o->slots = 2 + (uint32_t)sim_below(4);
-        o->max_inflight = 1 + (uint32_t)sim_below(4);
+        o->slots = 2 + (uint32_t)sim_below(sim_chance(300) ? 12 : 4);
+        o->max_inflight = 1 + (uint32_t)sim_below(sim_chance(300) ? 8 : 4);
         o->spare_segments = 1 + (uint32_t)sim_below(2);
         o->recycle_segments = 1 + (uint32_t)sim_below(6);
-        o->buffered = sim_chance(200);
     }
+    o->buffered = sim_chance(history.buffered_per_mille);
     if (o->slot_bytes > o->segment_bytes - o->block_bytes) {
         o->slot_bytes = 4096;
     }
@@ -429,6 +465,8 @@ static void life_choose(bool first)
     if (crash_place == PLACE_RUN || crash_place == PLACE_NAMES) {
         history.appends += 30; /* so that it is met */
     }
+    static const unsigned patience[] = {1000, 1000, 300, 50};
+    history.patience = patience[sim_below(4)];
     history.readers = sim_chance(300) ? 1 + (unsigned)sim_below(READERS_MAX) : 0;
     history.pinned = history.readers > 0 && sim_chance(300);
 }

@@ -119,8 +119,11 @@ bool ledger_prepare(uint32_t producer, unsigned count, unsigned *first_out)
                                   .group = *first_out,
                                   .group_count = count};
         record->bytes = size_choose();
-        if (count > 1 && record->bytes > 400) {
-            record->bytes = (uint32_t)sim_below(150); /* a group has a largest size, too */
+        /* A group has a largest size, too. */
+        if (count > 1 && count <= 5 && record->bytes > 400) {
+            record->bytes = (uint32_t)sim_below(150);
+        } else if (count > 5 && record->bytes > 60) {
+            record->bytes = (uint32_t)sim_below(60);
         }
         payload_make(record);
         history.record_count++;

@@ -12,7 +12,7 @@
 #define RECORDS_MAX 4096u
 #define PAYLOAD_MAX 9000u
 #define PAYLOADS_BYTES ((size_t)8 << 20)
-#define GROUP_MAX 5u
+#define GROUP_MAX 24u
 #define PRODUCERS_MAX 4u
 #define READERS_MAX 2u
 
@@ -52,7 +52,12 @@ struct history {
     struct sim_disk_config disk;
     enum sizes sizes;
     uint32_t size_same;
+    uint32_t group_same; /* and its groups' */
     unsigned trim_per_mille;
+    unsigned group_per_mille;
+    unsigned power_per_mille; /* lives that end with the power, not with the process alone */
+    unsigned buffered_per_mille;
+    unsigned copy_per_mille; /* a copy of the control file is lost behind a life */
     bool damaged; /* rot and such: the log may be refused, and what it promised be gone */
 
     /* The life under way. */
@@ -60,6 +65,7 @@ struct history {
     unsigned left;      /* fibers that the life waits for */
     unsigned producers; /* of this life */
     unsigned appends;   /* each producer's */
+    unsigned patience;  /* per mille of the appends that are waited for */
     unsigned readers;
     unsigned working; /* producers and others that have to end before the log is closed */
     unsigned reading;
