@@ -39,7 +39,7 @@ static const struct verb_text text = {
                "  weir-stress sim --seeds 4711 --print\n",
 };
 
-#if !WEIR_STRESS_SIM
+#ifndef WEIR_STRESS_SIM
 
 /* ThreadSanitizer follows threads, and fibers that are left lying are none. */
 int sim_main(int argc, char **argv)
