@@ -378,7 +378,7 @@ static int scan_body(struct weir__scan_state *scan, struct weir__scan_finding *f
         weir__check(bytes > 0);
         bytes = (size_t)weir__min_u64(bytes, end - at);
         result = weir__batch_check_feed(&check, data, bytes);
-        if (result == 0 && scan->config->piece != NULL) {
+        if (result == 0 && scan->config->piece != NULL && !scan->quiet) {
             scan->said = scan->config->piece(scan->config->ctx, &finding->batch, at, data, bytes);
             if (scan->said != 0) {
                 return WEIR__SCAN_STOPPED;
@@ -568,21 +568,28 @@ static bool scan_anchor_sound(const struct weir__scan_state *scan,
            batch_out->log_id == scan->control->log_id && batch_out->prev_end <= range.base;
 }
 
-/* Is there one? What stands in the way is met again. */
+/* Is there one, and does its whole batch hold? What stands in the way is met again. A header alone
+ * is no anchor: the batch may be the log's torn end, above every promise, or one that was cut. */
 static bool scan_anchor_there(struct weir__scan_state *scan, size_t index)
 {
     const struct weir__range range = scan->ranges[index];
+    const weir_lsn first = range.base + scan->block_bytes;
     uint8_t header[WEIR__BATCH_HEADER_BYTES];
     struct weir__batch batch;
-    return weir__scan_aligned(scan, range) &&
-           weir__window_turn(scan->window, range, true, NULL) == 0 &&
-           weir__window_copy(scan->window,
-                             range.base + scan->block_bytes,
-                             UINT64_MAX,
-                             header,
-                             sizeof header,
-                             NULL) == 0 &&
-           scan_anchor_sound(scan, range, header, &batch);
+    if (!weir__scan_aligned(scan, range) ||
+        weir__window_turn(scan->window, range, true, NULL) != 0 ||
+        weir__window_copy(scan->window, first, UINT64_MAX, header, sizeof header, NULL) != 0 ||
+        !scan_anchor_sound(scan, range, header, &batch)) {
+        return false;
+    }
+    const struct weir__position at = scan->at;
+    struct weir__scan_finding finding = finding_at(range, first);
+    scan->at = weir__position_before(&batch);
+    scan->quiet = true;
+    const int step = scan_look_in(scan, &finding);
+    scan->quiet = false;
+    scan->at = at;
+    return step == WEIR__SCAN_GO_ON && (finding_accepted(&finding) || finding.beyond_limit);
 }
 
 /* The first batch of the oldest segment is its own anchor: what it says it continues was trimmed.
@@ -690,8 +697,8 @@ static int scan_begin(struct weir__scan_state *scan)
         if (!scan->config->from_oldest) {
             from_checkpoint = scan->at.lsn >= oldest || checkpoint_held;
         } else if (checkpoint_held && scan->at.lsn <= range.base + scan->block_bytes) {
-            /* A checkpoint below the oldest segment serves only where that one has no batch yet: a
-             * live writer may give up what lies below at any time. */
+            /* A checkpoint below the oldest segment serves only where that one has no sound batch
+             * yet: a live writer may give up what lies below at any time. */
             from_checkpoint = scan->at.lsn >= range.base || !scan_anchor_there(scan, oldest_index);
         }
     }

@@ -50,7 +50,8 @@ struct weir__scan_state {
     const struct weir__control *control; /* the copy that counts */
     uint32_t block_bytes;
     weir_lsn limit;
-    int said; /* by a callback that ended the scan */
+    int said;   /* by a callback that ended the scan */
+    bool quiet; /* a look ahead: no callback hears of what it reads */
     struct weir__window *window;
     uint8_t *block;             /* room for one */
     struct weir__range *ranges; /* the catalog as it was at the start, sorted by base */

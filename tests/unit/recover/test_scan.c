@@ -789,6 +789,40 @@ static void a_checkpoint_below_the_oldest_segment_is_not_leaned_on(void **state)
     log_builder_exit(&log);
 }
 
+/* Everything was trimmed, the log's end is a segment's end, and the next segment's first batch was
+ * torn by a crash: its header is sound, and it is no anchor but the end's torn tail. */
+static void a_torn_first_batch_of_the_oldest_segment_is_cut(void **state)
+{
+    (void)state;
+    struct log_builder log;
+    build(&log, 30);
+    const weir_lsn end = log.position.lsn;
+    assert_int_equal(end, 2 * SEGMENT);
+    struct weir__control control;
+    log_builder_control(&log, &control);
+    control.promise = end;
+    control.oldest_lsn = end;
+    control.flags = 0;
+    control.checkpoint = weir__position_after(&log.batches[25].header, BLOCK);
+    log_builder_control_write(&log, &control);
+    log_builder_batch(&log, 3, 100);
+    log_builder_flip(&log, end + BLOCK + WEIR__BATCH_HEADER_BYTES + 40, 1);
+    for (int oldest = 0; oldest < 2; oldest++) {
+        const struct weir__scan_result result = rig_look(&log, oldest != 0);
+        assert_int_equal(result.report.verdict, WEIR_VERDICT_TORN);
+        assert_int_equal(result.report.end_lsn, end);
+    }
+    /* Promised, it is damage. */
+    control.promise = log.position.lsn;
+    log_builder_control_write(&log, &control);
+    for (int oldest = 0; oldest < 2; oldest++) {
+        const struct weir__scan_result result = rig_look(&log, oldest != 0);
+        assert_int_equal(result.report.verdict, WEIR_VERDICT_CORRUPT);
+        assert_int_equal(result.report.bad_lsn, end + BLOCK);
+    }
+    log_builder_exit(&log);
+}
+
 static void segments_below_the_oldest_are_ignored(void **state)
 {
     (void)state;
@@ -1387,6 +1421,7 @@ int main(void)
         cmocka_unit_test(a_newer_format_is_refused),
         cmocka_unit_test(a_trimmed_log_is_anchored_in_its_oldest_segment),
         cmocka_unit_test(a_checkpoint_below_the_oldest_segment_is_not_leaned_on),
+        cmocka_unit_test(a_torn_first_batch_of_the_oldest_segment_is_cut),
         cmocka_unit_test(segments_below_the_oldest_are_ignored),
         cmocka_unit_test(everything_trimmed_is_an_empty_log),
         cmocka_unit_test(a_read_error_is_never_an_end),
