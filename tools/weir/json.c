@@ -7,7 +7,6 @@
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
-#include <weir/weir.h>
 
 static void value_comma(struct json *json)
 {
@@ -185,24 +184,6 @@ void json_member_lsn(struct json *json, const char *key, uint64_t lsn)
     } else {
         json_member_u64(json, key, lsn);
     }
-}
-
-void json_member_error(struct json *json, int code, const struct weir_error *error)
-{
-    json_key(json, "error");
-    json_begin(json, '{');
-    json_member_i64(json, "code", code);
-    json_member_text(json, "name", weir_error_name(code));
-    if (error != NULL) {
-        json_member_text(json, "text", error->text[0] != '\0' ? error->text : weir_strerror(code));
-        json_member_i64(json, "errno", error->system_code);
-        json_member_text(json, "file", error->file);
-        json_member_lsn(json, "offset", error->offset);
-        json_member_lsn(json, "lsn", error->lsn);
-    } else {
-        json_member_text(json, "text", weir_strerror(code));
-    }
-    json_end(json, '}');
 }
 
 static bool is_continuation(unsigned char byte)
