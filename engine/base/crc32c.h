@@ -14,7 +14,14 @@
 uint32_t weir__crc32c(uint32_t crc, const void *data, size_t len);
 /* The table-driven form that every processor can run; exported so that tests can compare. */
 uint32_t weir__crc32c_portable(uint32_t crc, const void *data, size_t len);
-/* Name of the form in use: "sse4.2", "armv8", "portable". */
+/* The same as weir__crc32c over place, as eight little-endian bytes, and the bytes behind it: what
+ * the head of every frame needs, without the loops. */
+#define WEIR__CRC32C_PLACED_BYTES 20u
+uint32_t weir__crc32c_placed(uint32_t crc, uint64_t place, const void *data);
+/* Name of the form in use: "avx512", "sse4.2+pclmul", "sse4.2", "armv8", "portable". */
 const char *weir__crc32c_name(void);
+/* For tests: *crc as weir__crc32c gives it, by the index-th form that this processor can run. Its
+ * name; NULL, and nothing done: there is none. */
+const char *weir__crc32c_form(unsigned index, uint32_t *crc, const void *data, size_t len);
 
 #endif

@@ -22,6 +22,7 @@
 
 _Static_assert(FRAME_AT_CRC + 4 == WEIR__FRAME_HEADER_BYTES,
                "the checksum is the last field of a frame header");
+_Static_assert(FRAME_AT_CRC == WEIR__CRC32C_PLACED_BYTES, "its checksum has a form of its own");
 _Static_assert(WEIR__FRAME_HEADER_BYTES % WEIR__FRAME_ALIGN == 0, "payloads start aligned");
 
 uint32_t weir__frame_salt(uint64_t log_id, uint64_t nonce, uint64_t epoch)
@@ -38,9 +39,7 @@ uint32_t weir__frame_salt(uint64_t log_id, uint64_t nonce, uint64_t epoch)
 
 static uint32_t frame_header_crc(uint32_t salt, weir_lsn lsn, const uint8_t *header)
 {
-    uint8_t place[8];
-    weir__put_u64(place, lsn);
-    return weir__crc32c(weir__crc32c(salt, place, sizeof place), header, FRAME_AT_CRC);
+    return weir__crc32c_placed(salt, lsn, header);
 }
 
 void weir__frame_encode(const struct weir__frame *frame,

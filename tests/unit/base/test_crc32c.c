@@ -111,19 +111,47 @@ static size_t length_step(size_t len)
     return near ? 1 : 37;
 }
 
-/* Lengths around every change of loop of the fast form: 8, the blocks of 3 x 336 and 3 x 1360, and
- * several of them. */
-static void form_in_use_agrees_with_the_portable_one(void **state)
+/* Lengths around every change of loop of each form: 8, 24 per word of three streams from 96 on, the
+ * blocks of 3 x 336 and 3 x 1360, 64 and 256, and several of them. */
+static void every_form_agrees_with_the_portable_one(void **state)
 {
     (void)state;
+    uint32_t none = 0;
+    unsigned forms = 0;
+    while (weir__crc32c_form(forms, &none, "", 0) != NULL) {
+        forms++;
+    }
+    assert_true(forms >= 1);
     for (size_t at = 0; at < 9; at++) {
         for (size_t len = 0; len <= DATA_BYTES; len += length_step(len)) {
             const uint32_t start = (uint32_t)(len * 2654435761u);
-            if (weir__crc32c(start, data + at, len) !=
-                weir__crc32c_portable(start, data + at, len)) {
-                fail_msg("form %s: at %zu, len %zu", weir__crc32c_name(), at, len);
+            const uint32_t expected = weir__crc32c_portable(start, data + at, len);
+            if (weir__crc32c(start, data + at, len) != expected) {
+                fail_msg("form in use: at %zu, len %zu", at, len);
+            }
+            for (unsigned i = 0; i < forms; i++) {
+                uint32_t crc = start;
+                const char *name = weir__crc32c_form(i, &crc, data + at, len);
+                if (crc != expected) {
+                    fail_msg("form %s: at %zu, len %zu", name, at, len);
+                }
             }
         }
+    }
+}
+
+/* What a frame's header is summed with, against the bytes laid out one behind another. */
+static void form_for_headers_agrees_with_the_one_for_bytes(void **state)
+{
+    (void)state;
+    for (size_t at = 0; at + 28 <= 1000; at++) {
+        uint64_t place = 0;
+        for (unsigned i = 0; i < 8; i++) {
+            place |= (uint64_t)data[at + i] << (8 * i);
+        }
+        const uint32_t start = (uint32_t)(at * 2654435761u);
+        assert_int_equal(weir__crc32c_placed(start, place, data + at + 8),
+                         weir__crc32c_portable(start, data + at, 28));
     }
 }
 
@@ -158,7 +186,8 @@ static void form_has_a_known_name(void **state)
     (void)state;
     const char *const name = weir__crc32c_name();
     print_message("form in use: %s\n", name);
-    assert_true(strcmp(name, "sse4.2") == 0 || strcmp(name, "armv8") == 0 ||
+    assert_true(strcmp(name, "avx512") == 0 || strcmp(name, "sse4.2+pclmul") == 0 ||
+                strcmp(name, "sse4.2") == 0 || strcmp(name, "armv8") == 0 ||
                 strcmp(name, "portable") == 0);
 }
 
@@ -168,7 +197,8 @@ int main(void)
         cmocka_unit_test(published_vectors_come_out),
         cmocka_unit_test(table_is_what_its_comment_says),
         cmocka_unit_test(portable_form_agrees_with_single_bits),
-        cmocka_unit_test(form_in_use_agrees_with_the_portable_one),
+        cmocka_unit_test(every_form_agrees_with_the_portable_one),
+        cmocka_unit_test(form_for_headers_agrees_with_the_one_for_bytes),
         cmocka_unit_test(result_fed_back_goes_on_over_the_next_bytes),
         cmocka_unit_test(any_single_flipped_bit_changes_the_result),
         cmocka_unit_test(form_has_a_known_name),
