@@ -7,6 +7,12 @@
  * distance at which two writers stop disturbing each other. */
 #define WEIR__LINE 128
 
+/* Files are read and filled in chunks whose sizes are divided by this. 1, but where the simulation
+ * wants small segments to have many chunks. */
+#ifndef WEIR__CHUNKS_SMALLER
+#define WEIR__CHUNKS_SMALLER 1u
+#endif
+
 #define WEIR__LIKELY(x) __builtin_expect(!!(x), 1)
 #define WEIR__UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define WEIR__PRINTF(format_index, first_arg)                                                      \

@@ -21,6 +21,7 @@
 
 #include "base/bytes.h"
 #include "base/check.h"
+#include "base/compiler.h"
 #include "base/num.h"
 #include "io/transfer.h"
 #include "port/clock.h"
@@ -31,7 +32,7 @@
 
 /* Large enough for the window to get huge pages, without which direct reads measured 3 times
  * slower. */
-#define CURSOR_CHUNK_BYTES ((size_t)1024 * 1024)
+#define CURSOR_CHUNK_BYTES ((size_t)1024 * 1024 / WEIR__CHUNKS_SMALLER)
 #define CURSOR_DEPTH_AHEAD 4u
 #define CURSOR_BUFFER_ALIGN 64u
 #define CURSOR_TRIES 3u

@@ -16,6 +16,7 @@
 #include "recover/repair.h"
 
 #include "base/check.h"
+#include "base/compiler.h"
 #include "base/num.h"
 #include "base/plant.h"
 #include "io/transfer.h"
@@ -24,7 +25,7 @@
 #include <errno.h>
 #include <string.h>
 
-#define REPAIR_BUFFER_BYTES ((size_t)1 << 20)
+#define REPAIR_BUFFER_BYTES (((size_t)1 << 20) / WEIR__CHUNKS_SMALLER)
 
 struct repair {
     struct weir__dir *dir;

@@ -20,6 +20,7 @@
 
 #include "base/bytes.h"
 #include "base/check.h"
+#include "base/compiler.h"
 #include "base/num.h"
 #include "base/plant.h"
 
@@ -33,7 +34,7 @@
  * largest. */
 #define SCAN_EPOCH_MAX ((uint64_t)1 << 62)
 /* What the window holds by default: four chunks of 1 MiB. */
-#define SCAN_WINDOW_BYTES ((uint64_t)4 << 20)
+#define SCAN_WINDOW_BYTES (((uint64_t)4 << 20) / WEIR__CHUNKS_SMALLER)
 
 #define LLU(v) ((unsigned long long)(v))
 

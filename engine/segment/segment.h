@@ -3,6 +3,7 @@
 #ifndef WEIR_SEGMENT_SEGMENT_H
 #define WEIR_SEGMENT_SEGMENT_H
 
+#include "base/compiler.h"
 #include "format/segment_header.h"
 #include "segment/catalog.h"
 
@@ -22,7 +23,7 @@ int weir__segment_read_header(struct weir__dir *dir,
                               struct weir__segment_header *header_out,
                               struct weir__fault *fault);
 
-#define WEIR__PREFILL_CHUNK_BYTES (256u * 1024u)
+#define WEIR__PREFILL_CHUNK_BYTES (256u * 1024u / WEIR__CHUNKS_SMALLER)
 
 /* A segment being made ready. Either a trimmed one is renamed and gets a new header (done at
  * once), or zeros are written in chunks. */

@@ -24,6 +24,7 @@
 #include "segment/window.h"
 
 #include "base/check.h"
+#include "base/compiler.h"
 #include "base/num.h"
 #include "io/transfer.h"
 #include "port/clock.h"
@@ -34,8 +35,8 @@
 #include <pthread.h>
 #include <string.h>
 
-#define WINDOW_CHUNK_STEP_BYTES ((size_t)64 * 1024)
-#define WINDOW_CHUNK_DEFAULT_BYTES ((size_t)1024 * 1024)
+#define WINDOW_CHUNK_STEP_BYTES ((size_t)64 * 1024 / WEIR__CHUNKS_SMALLER)
+#define WINDOW_CHUNK_DEFAULT_BYTES ((size_t)1024 * 1024 / WEIR__CHUNKS_SMALLER)
 #define WINDOW_CHUNK_MAX_BYTES ((size_t)256 * 1024 * 1024)
 #define WINDOW_DEPTH_DEFAULT 4u
 #define WINDOW_DEPTH_MAX 64u
