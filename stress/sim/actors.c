@@ -88,8 +88,9 @@ static bool group_wait(uint32_t producer, unsigned first)
 
 static void trim(void)
 {
-    const weir_lsn durable = weir_durable_lsn(history.log);
+    /* In this order: others trim meanwhile, and never above what is durable by then. */
     const weir_lsn oldest = weir_oldest_lsn(history.log);
+    const weir_lsn durable = weir_durable_lsn(history.log);
 
     if (durable < oldest) {
         wrong(&history.counts->disorder,
@@ -245,8 +246,8 @@ void reader_main(void *number)
             code = 0;
         }
     }
-    if (code != 0 && code != WEIR_EEND && code != WEIR_EPASSED && code != -EIO && code != -ENOMEM &&
-        code != -EAGAIN && code != WEIR_EUNREADABLE &&
+    if (code != 0 && code != WEIR_EEND && code != WEIR_EPASSED && code != WEIR_EUNREADABLE &&
+        code != -EIO && code != -ENOMEM && code != -EAGAIN && code != -EMFILE &&
         !(code == WEIR_ECORRUPT && history.damaged)) {
         wrong(&history.counts->refused, "a reader's cursor says %s", weir_error_name(code));
     }

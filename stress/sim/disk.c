@@ -97,6 +97,7 @@ struct queued {
 
 struct queue {
     bool open;
+    bool broken;
     unsigned entries;
     struct queued queued[QUEUE_OPS_MAX];
     unsigned queued_count;
@@ -115,6 +116,8 @@ static struct {
     struct descriptor descriptors[FILES_MAX];
     bool locked;
     bool lost_bytes;
+    bool writes_dead; /* until this process is gone */
+    bool syncs_dead;
     uint64_t steps;
     uint64_t crash_at;
     unsigned crash_names; /* 0: no crash at names */
@@ -132,6 +135,18 @@ static bool fault(enum sim_fault kind)
     }
     sim_fault_count[kind]++;
     return true;
+}
+
+/* The same for one that stays: once it was met, every later operation meets it. */
+static bool fault_stays(enum sim_fault kind, bool *dead)
+{
+    *dead = *dead || fault(kind);
+    return *dead;
+}
+
+static int no_space(void)
+{
+    return sim_chance(800) ? -ENOSPC : -EDQUOT;
 }
 
 /* The device takes its time, and others go on. */
@@ -506,6 +521,8 @@ static void queues_scatter(void)
 static void process_gone(void)
 {
     disk.locked = false;
+    disk.writes_dead = false;
+    disk.syncs_dead = false;
     for (unsigned i = 0; i < QUEUES_MAX; i++) {
         disk.queues[i].open = false;
     }
@@ -788,6 +805,9 @@ static int disk_open(struct weir__io *io, int dir, const char *name, unsigned fl
     if ((flags & WEIR__OPEN_DIRECT) != 0 && !disk.config.direct) {
         return -EINVAL;
     }
+    if (fault(SIM_FAULT_open_error)) {
+        return sim_chance(500) ? -EMFILE : -EIO;
+    }
     if (entry != NULL) {
         if ((flags & WEIR__OPEN_EXCLUSIVE) != 0) {
             return -EEXIST;
@@ -803,7 +823,7 @@ static int disk_open(struct weir__io *io, int dir, const char *name, unsigned fl
         return -EIO;
     }
     if (sim_disk_used() >= disk.config.space_bytes || fault(SIM_FAULT_no_space)) {
-        return -ENOSPC;
+        return no_space();
     }
     what.inode = inode_new();
     names_set(&disk.now, name, what.inode);
@@ -885,7 +905,7 @@ static int disk_truncate(struct weir__io *io, int file, uint64_t bytes)
     step();
     struct inode *const inode = &disk.inodes[descriptor->inode];
     if (bytes > inode->bytes && sim_disk_used() + bytes - inode->bytes > disk.config.space_bytes) {
-        return -ENOSPC;
+        return no_space();
     }
     inode_grow(inode, bytes);
     if (bytes < inode->bytes) {
@@ -920,6 +940,9 @@ static ssize_t do_read(const struct descriptor *file, void *buffer, size_t bytes
     if (bytes > unit && fault(SIM_FAULT_read_short)) {
         bytes = (size_t)weir__max_u64(unit, weir__align_down(sim_below(bytes), unit));
     }
+    if (inode->bytes >= bytes && fault(SIM_FAULT_misread)) {
+        offset = weir__align_down(sim_below(inode->bytes - bytes + 1), disk.config.sector_bytes);
+    }
     if (!inode->dropped || !file->direct) {
         memcpy(buffer, inode->now + offset, bytes);
         return (ssize_t)bytes;
@@ -940,11 +963,16 @@ static ssize_t do_read(const struct descriptor *file, void *buffer, size_t bytes
     return (ssize_t)bytes;
 }
 
+static bool sync_fails(void)
+{
+    return fault_stays(SIM_FAULT_sync_dead, &disk.syncs_dead) || fault(SIM_FAULT_sync_error);
+}
+
 static int do_sync(const struct descriptor *file)
 {
     struct inode *const inode = &disk.inodes[file->inode];
 
-    if (fault(SIM_FAULT_sync_error)) {
+    if (sync_fails()) {
         inode_drop(inode);
         return -EIO;
     }
@@ -970,12 +998,19 @@ static ssize_t do_write(const struct descriptor *file,
     if (fault(SIM_FAULT_write_again)) {
         return -EAGAIN;
     }
-    const bool fails = fault(SIM_FAULT_write_error);
+    if (fault(SIM_FAULT_interrupted)) {
+        return -EINTR;
+    }
+    const bool fails =
+        fault_stays(SIM_FAULT_write_dead, &disk.writes_dead) || fault(SIM_FAULT_write_error);
     size_t allowed = bytes;
     const uint64_t end = offset + bytes;
     if (end > inode->bytes && (fault(SIM_FAULT_no_space) ||
                                sim_disk_used() + end - inode->bytes > disk.config.space_bytes)) {
-        return -ENOSPC;
+        return no_space();
+    }
+    if (fault(SIM_FAULT_write_zero)) {
+        return 0;
     }
     const size_t unit = file->direct ? 512 : 1;
     if (fails) {
@@ -1004,7 +1039,7 @@ static ssize_t do_write(const struct descriptor *file,
         return -EIO;
     }
     if (dsync) {
-        if (fault(SIM_FAULT_sync_error)) {
+        if (sync_fails()) {
             inode_drop(inode);
             return -EIO;
         }
@@ -1093,6 +1128,10 @@ static int disk_queue_open(struct weir__io *io,
     (void)io;
     (void)mem;
     memset(info_out, 0, sizeof *info_out);
+    if (fault(SIM_FAULT_ring_refused)) {
+        static const int codes[] = {-ENOSYS, -EPERM, -ENOMEM, -EMFILE};
+        return codes[sim_below(4)];
+    }
     unsigned index = 0;
     while (index < QUEUES_MAX && disk.queues[index].open) {
         index++;
@@ -1102,6 +1141,7 @@ static int disk_queue_open(struct weir__io *io,
     }
     struct queue *const queue = &disk.queues[index];
     queue->open = true;
+    queue->broken = false;
     queue->entries = (unsigned)weir__min_u64(config->entries, QUEUE_OPS_MAX);
     queue->queued_count = 0;
     queue->event_count = 0;
@@ -1151,6 +1191,10 @@ static void queue_advance(struct queue *queue)
                               queued->op.dsync);
             break;
         case WEIR__OP_READ:
+            if (fault(SIM_FAULT_interrupted)) {
+                result = sim_chance(500) ? -EINTR : -EAGAIN;
+                break;
+            }
             result = do_read(file, queued->op.iov[0].iov_base, bytes, queued->op.offset);
             break;
         case WEIR__OP_SYNC:
@@ -1196,6 +1240,9 @@ static int disk_queue_push(struct weir__io *io,
     if (own->queued_count + own->event_count + count > QUEUE_OPS_MAX) {
         return -EAGAIN;
     }
+    if (own->broken) {
+        return -EIO;
+    }
     if (fault(SIM_FAULT_push_refused)) {
         return -ENOMEM;
     }
@@ -1226,6 +1273,10 @@ static int disk_queue_reap(struct weir__io *io,
 {
     (void)io;
     struct queue *const own = (struct queue *)queue;
+    if (fault_stays(SIM_FAULT_ring_broken, &own->broken)) {
+        sim_switch();
+        return -EIO; /* what was pushed goes on, and nobody hears of it */
+    }
     for (;;) {
         while (!queue_idle(own) && sim_chance(disk.config.slow_ns == 0 ? 500 : 30)) {
             queue_advance(own);

@@ -20,18 +20,26 @@
 #define SIM_FAULT_TABLE(X)                                                                         \
     X(write_error, "writes that failed with EIO")                                                  \
     X(write_short, "writes that came back short")                                                  \
+    X(write_zero, "writes that came back with nothing written")                                    \
     X(write_again, "operations that came back EAGAIN")                                             \
+    X(interrupted, "operations that came back EINTR")                                              \
+    X(write_dead, "devices that took no write any more")                                           \
     X(sync_error, "syncs that failed with EIO, their bytes lost")                                  \
+    X(sync_dead, "devices on which every later sync failed, too")                                  \
     X(read_error, "reads that failed with EIO")                                                    \
     X(read_short, "reads that came back short")                                                    \
     X(no_space, "writes and creations refused for want of space")                                  \
     X(name_error, "creations, renames, unlinks, directory syncs that failed")                      \
+    X(open_error, "files that could not be opened")                                                \
+    X(ring_refused, "rings that could not be set up")                                              \
+    X(ring_broken, "rings that gave out nothing but an error any more")                            \
     X(push_refused, "submissions that the kernel refused")                                         \
     X(no_memory, "allocations that got nothing")                                                   \
     X(late, "completions held back behind later ones")                                             \
     X(torn, "sectors that kept a part of one version over another")                                \
     X(rot, "bits that changed on the device")                                                      \
     X(misdirected, "writes that went elsewhere")                                                   \
+    X(misread, "reads that came from elsewhere")                                                   \
     X(lost_write, "writes that were reported done and were not")                                   \
     X(stale_frames, "records whose payload holds blocks of the log")                               \
     X(slow, "waits for a device that takes its time")                                              \

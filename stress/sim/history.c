@@ -18,6 +18,7 @@
 #include "state.h"
 
 #include "api/log.h"
+#include "base/crc32c.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -94,7 +95,7 @@ static void crash_arm(enum place here)
         const unsigned names = 1 + (unsigned)sim_below(sim_chance(700) ? 2 : 6);
         sim_disk_crash_at_name(names, sim_below(6));
     } else if (crash_place == PLACE_SWITCH && here == PLACE_OPEN) {
-        sim_crash_at_switch(sim_below(200));
+        sim_crash_at_switch(sim_below(history.points_mean == 0 ? 200 : 3000));
     } else if (crash_place == PLACE_CLOSE && here == PLACE_CLOSE) {
         sim_disk_crash_after(1 + sim_below(3));
     }
@@ -136,12 +137,18 @@ static void crash_choose(bool again_in_opening)
 
 /* ---- a life ---------------------------------------------------------------------------------- */
 
+static uint64_t misread_count(void)
+{
+    return sim_fault_count[SIM_FAULT_read_error] + sim_fault_count[SIM_FAULT_open_error];
+}
+
 static void life_main(void *arg)
 {
     (void)arg;
     struct weir_error error;
 
     memset(&error, 0, sizeof error);
+    const uint64_t misread = misread_count();
     crash_arm(PLACE_OPEN);
     history.open_code =
         weir__open_with(sim_disk_io(), "log", &history.log_options, &history.log, &error);
@@ -151,6 +158,7 @@ static void life_main(void *arg)
         return;
     }
     history.opened = true;
+    history.misread = misread_count() != misread;
     weir_log_report(history.log, &history.report);
     ledger_check();
     crash_arm(PLACE_RUN);
@@ -185,9 +193,9 @@ static void life_main(void *arg)
             (void)sim_block(&history.reading, UINT64_MAX);
         }
     }
+    history.closing = true;
     history.close_code = weir_close(history.log, &error);
     history.error = error;
-    history.ended = true;
     history.left = 0;
 }
 
@@ -237,7 +245,7 @@ static void life_end(enum sim_end end)
               history.opened ? "opened" : "opening");
         return;
     }
-    if (history.opened && !history.ended) {
+    if (history.opened && !history.closing) {
         struct weir_stats stats;
         weir_stats(history.log, &stats);
         counts->rotations += stats.rotations;
@@ -249,7 +257,11 @@ static void life_end(enum sim_end end)
         closing_judge();
     }
     counts->crashes += end == SIM_CRASHED;
-    counts->in_recovery += end == SIM_CRASHED && !history.opened;
+    history.crashed_openings =
+        end == SIM_CRASHED && !history.opened ? history.crashed_openings + 1 : 0;
+    counts->in_recovery += history.crashed_openings >= 1;
+    counts->again += history.crashed_openings >= 2;
+    counts->and_again += history.crashed_openings >= 3;
     const bool power = sim_chance(history.power_per_mille);
     if (power || sim_disk_lost_bytes()) {
         ledger_power_lost(); /* what was only written is as good as lost where a sync has failed */
@@ -278,7 +290,7 @@ static void life_run(void)
     history.log = NULL;
     history.left = 1;
     history.opened = false;
-    history.ended = false;
+    history.closing = false;
     history.shut_down = false;
     history.working = 0;
     history.reading = 0;
@@ -291,6 +303,7 @@ static void life_run(void)
         sim_alloc_fail(at, sim_chance(300));
         sim_fault_count[SIM_FAULT_no_memory]++;
     }
+    sim_points(history.points_mean);
     sim_spawn(life_main, NULL);
     life_end(sim_machine_run(&history.left));
 }
@@ -347,7 +360,8 @@ static void look_judge(void)
               look.code == 0 ? seen->why : "");
         return;
     }
-    if (history.opened && history.open_code == 0 &&
+    /* An opening that could not read the newest control copy went by the other one. */
+    if (history.opened && !history.misread &&
         (seen->verdict != own->verdict || seen->end_lsn != own->end_lsn ||
          seen->bytes_cut != own->bytes_cut)) {
         wrong(&history.counts->refused,
@@ -376,6 +390,10 @@ static void faults_choose(void)
     if (sim_chance(400)) {
         history.disk.slow_ns = sim_chance(500) ? 20000 : 200000;
     }
+    if (history.storm) {
+        history.disk.slow_ns = 100000;
+        history.disk.fua = sim_chance(300);
+    }
     if (!history.options->faults) {
         return;
     }
@@ -386,24 +404,33 @@ static void faults_choose(void)
     } kinds[] = {
         {SIM_FAULT_write_error, 20},
         {SIM_FAULT_write_short, 200},
+        {SIM_FAULT_write_zero, 20},
         {SIM_FAULT_write_again, 100},
+        {SIM_FAULT_interrupted, 100},
+        {SIM_FAULT_write_dead, 10},
         {SIM_FAULT_sync_error, 60},
+        {SIM_FAULT_sync_dead, 20},
         {SIM_FAULT_read_error, 60},
         {SIM_FAULT_read_short, 200},
         {SIM_FAULT_no_space, 20},
         {SIM_FAULT_name_error, 20},
+        {SIM_FAULT_open_error, 20},
+        {SIM_FAULT_ring_refused, 300},
+        {SIM_FAULT_ring_broken, 3},
         {SIM_FAULT_push_refused, 10},
         {SIM_FAULT_no_memory, 1},
     };
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
-        if (sim_chance(200)) {
+        if (sim_chance(150)) {
             rate[kinds[i].kind] = (uint16_t)(1 + sim_below(kinds[i].most));
         }
     }
     if (history.options->rot) {
         rate[SIM_FAULT_misdirected] = sim_chance(300) ? 5 : 0;
+        rate[SIM_FAULT_misread] = sim_chance(300) ? 5 : 0;
         rate[SIM_FAULT_lost_write] = sim_chance(300) ? 5 : 0;
-        history.damaged = rate[SIM_FAULT_misdirected] > 0 || rate[SIM_FAULT_lost_write] > 0;
+        history.damaged = rate[SIM_FAULT_misdirected] > 0 || rate[SIM_FAULT_misread] > 0 ||
+                          rate[SIM_FAULT_lost_write] > 0;
     }
 }
 
@@ -428,6 +455,10 @@ static void log_choose(void)
     static const unsigned power[] = {200, 700, 700, 1000};
     history.power_per_mille = power[sim_below(4)];
     places_choose();
+    history.storm = sim_chance(120);
+    if (history.storm) {
+        history.sizes = SIZES_LARGE;
+    }
     static const unsigned buffered[] = {0, 100, 500};
     history.buffered_per_mille = buffered[sim_below(3)];
     history.copy_per_mille = history.options->faults && sim_chance(100) ? 300 : 0;
@@ -465,8 +496,20 @@ static void life_choose(bool first)
     if (crash_place == PLACE_RUN || crash_place == PLACE_NAMES) {
         history.appends += 30; /* so that it is met */
     }
+    static const uint32_t points[] = {0, 0, 400, 60, 8};
+    history.points_mean = points[sim_below(5)];
     static const unsigned patience[] = {1000, 1000, 300, 50};
     history.patience = patience[sim_below(4)];
+    if (history.storm) {
+        o->slot_bytes = 4096;
+        o->slots = 6 + (uint32_t)sim_below(10);
+        o->max_inflight = 3 + (uint32_t)sim_below(6);
+        o->segment_bytes = 65536;
+        o->record_bytes_max = 32768;
+        o->io = sim_chance(600) ? WEIR_IO_AUTO : o->io;
+        history.producers = PRODUCERS_MAX;
+        history.patience = sim_chance(500) ? 50 : 400;
+    }
     history.readers = sim_chance(300) ? 1 + (unsigned)sim_below(READERS_MAX) : 0;
     history.pinned = history.readers > 0 && sim_chance(300);
 }
@@ -551,6 +594,8 @@ bool history_run(uint64_t seed,
                  char *why,
                  size_t why_bytes)
 {
+    /* The first checksum of a process looks for the best way to make them; none may be the first. */
+    (void)weir__crc32c(0, "", 0);
     sim_seed(seed);
     history.options = options;
     history.counts = counts;
@@ -558,6 +603,7 @@ bool history_run(uint64_t seed,
     history.why_bytes = why_bytes;
     history.failed = false;
     history.damaged = false;
+    history.crashed_openings = 0;
     counts->histories++;
     ledger_reset();
     log_choose();

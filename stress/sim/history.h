@@ -15,6 +15,8 @@
     X(crashes, "lives that ended before they were over")                                           \
     X(power_cuts, "of these: with the power; the others: the process was killed")                  \
     X(in_recovery, "of these: before an opening had returned")                                     \
+    X(again, "of these: right behind one in an opening")                                           \
+    X(and_again, "and that one, too: three openings in a row")                                     \
     X(clean_closes, "lives that ended in a close")                                                 \
     X(poisoned, "lives that ended in a close which told of an error")                              \
     X(failed_opens, "openings that a fault made fail")                                             \

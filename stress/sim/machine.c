@@ -35,6 +35,7 @@
 
 #define FIBER_STACK_BYTES ((size_t)256 * 1024)
 #define ARENA_BYTES ((size_t)64 * 1024 * 1024)
+#define POINT_AWAY_NS UINT64_C(5000000)
 /* No life of a log that goes well takes so many. */
 #define SWITCHES_MAX UINT64_C(2000000)
 
@@ -277,6 +278,7 @@ void sim_machine_reset(void)
     switches = 0;
     crash_at = UINT64_MAX;
     crashed = false;
+    sim_points(0);
     sim_alloc_fail(UINT64_MAX, false); /* resets the arena, see there */
 }
 
@@ -321,6 +323,37 @@ void sim_spawn(void (*run)(void *), void *arg)
 void sim_switch(void)
 {
     if (current != NULL) {
+        fiber_leave();
+    }
+}
+
+/* remap.h counts down. */
+uint32_t sim_point_left;
+static uint32_t points_mean;
+
+static void point_next(void)
+{
+    sim_point_left = points_mean == 0 ? UINT32_MAX : 1 + (uint32_t)sim_below(2 * points_mean);
+}
+
+void sim_points(uint32_t mean)
+{
+    points_mean = mean;
+    point_next();
+}
+
+void sim_point_reached(void);
+void sim_point_reached(void)
+{
+    static const char nobody; /* wakes from this */
+
+    point_next();
+    if (current == NULL || points_mean == 0) {
+        return;
+    }
+    if (sim_chance(10)) {
+        (void)sim_block(&nobody, now_ns + sim_below(POINT_AWAY_NS));
+    } else {
         fiber_leave();
     }
 }

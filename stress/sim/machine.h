@@ -3,7 +3,7 @@
  * producers; a clock that moves when nobody can run; one source of chance. Same seed, same history.
  *
  * A fiber runs until it blocks on a futex word, sleeps, waits for the device, or reaches a point
- * where the machine may switch (each futex call and each I/O call). Which fiber goes on is chance.
+ * where the machine may switch (each futex call, each I/O call, some atomic accesses: remap.h). Which fiber goes on is chance.
  * A crash leaves all fibers where they are, for good. */
 #ifndef WEIR_SIM_MACHINE_H
 #define WEIR_SIM_MACHINE_H
@@ -51,6 +51,9 @@ void sim_switch(void);
 bool sim_block(const void *token, uint64_t deadline_ns);
 /* Wakes up to count of those who sleep on token; returns how many. */
 unsigned sim_rouse(const void *token, unsigned count);
+/* Where the engine's atomic accesses are, another fiber may run, too: at every mean-th, by chance;
+ * now and then the fiber stays away for milliseconds, as a thread may. 0: at none. */
+void sim_points(uint32_t mean);
 uint64_t sim_now_ns(void);
 /* Switches since the reset: what a hang is measured by. */
 uint64_t sim_switches(void);

@@ -16,6 +16,37 @@
 #define sched_yield sim_sched_yield
 #define getrandom sim_getrandom
 #define getpid sim_getpid
+/* Small segments have many chunks then, and a life is not spent in clearing large ones. */
+#define WEIR__CHUNKS_SMALLER 16u
+
+/* Another fiber may run before each access of the protocol: between a producer's reservation, its
+ * copy and its commit, between any two steps of the flusher and of those who wait. */
+#include <stdatomic.h>
+#include <stdint.h>
+extern uint32_t sim_point_left;
+void sim_point_reached(void);
+#define SIM_POINT() (--sim_point_left == 0 ? sim_point_reached() : (void)0)
+#define WEIR__ATOMIC_MODEL 1
+#define WEIR__ATOMIC(type) _Atomic(type)
+#define weir__load(p, order) (SIM_POINT(), atomic_load_explicit((p), memory_order_##order))
+#define weir__store(p, v, order)                                                                   \
+    (SIM_POINT(), atomic_store_explicit((p), (v), memory_order_##order))
+#define weir__exchange(p, v, order)                                                                \
+    (SIM_POINT(), atomic_exchange_explicit((p), (v), memory_order_##order))
+#define weir__fetch_add(p, v, order)                                                               \
+    (SIM_POINT(), atomic_fetch_add_explicit((p), (v), memory_order_##order))
+#define weir__fetch_sub(p, v, order)                                                               \
+    (SIM_POINT(), atomic_fetch_sub_explicit((p), (v), memory_order_##order))
+#define weir__fetch_or(p, v, order)                                                                \
+    (SIM_POINT(), atomic_fetch_or_explicit((p), (v), memory_order_##order))
+#define weir__cas(p, expected, v, order)                                                           \
+    (SIM_POINT(),                                                                                  \
+     atomic_compare_exchange_strong_explicit((p),                                                  \
+                                             (expected),                                           \
+                                             (v),                                                  \
+                                             memory_order_##order,                                 \
+                                             memory_order_relaxed))
+
 /* No page of a process that never forks; advice about memory that is thrown away. */
 #define mmap sim_mmap
 #define madvise sim_madvise

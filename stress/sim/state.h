@@ -32,7 +32,7 @@ struct record {
 
 /* How large a history's records are. Records of one size fill the same places in each epoch: bytes
  * of a cut one then fit where a new one is due. */
-enum sizes { SIZES_MIXED = 0, SIZES_SECTOR, SIZES_SAME, SIZES_COUNT };
+enum sizes { SIZES_MIXED = 0, SIZES_SECTOR, SIZES_SAME, SIZES_COUNT, SIZES_LARGE };
 
 struct history {
     const struct history_options *options;
@@ -58,20 +58,25 @@ struct history {
     unsigned power_per_mille; /* lives that end with the power, not with the process alone */
     unsigned buffered_per_mille;
     unsigned copy_per_mille; /* a copy of the control file is lost behind a life */
+    bool storm;              /* much traffic on a slow device: several writes under way */
     bool damaged; /* rot and such: the log may be refused, and what it promised be gone */
+
+    unsigned crashed_openings; /* in a row, up to now */
 
     /* The life under way. */
     struct weir_log *log;
-    unsigned left;      /* fibers that the life waits for */
-    unsigned producers; /* of this life */
-    unsigned appends;   /* each producer's */
-    unsigned patience;  /* per mille of the appends that are waited for */
+    unsigned left;        /* fibers that the life waits for */
+    unsigned producers;   /* of this life */
+    unsigned appends;     /* each producer's */
+    unsigned patience;    /* per mille of the appends that are waited for */
+    uint32_t points_mean; /* of atomic accesses, between two at which the fibers may change */
     unsigned readers;
     unsigned working; /* producers and others that have to end before the log is closed */
     unsigned reading;
     bool pinned;    /* a reader holds trims back */
     bool opened;    /* the opening has returned 0 */
-    bool ended;     /* closed */
+    bool misread;   /* and could not read something meanwhile */
+    bool closing;   /* the handle may be gone at any moment */
     bool shut_down; /* somebody has called for it */
     int open_code;
     int close_code;

@@ -15,6 +15,8 @@ fail() {
 
 seeds=${WEIR_SIM_SEEDS:-20000} # sanitizers and debug builds take their time: fewer
 
+fault_kinds=26 # of stress/sim/disk.h: 600 seeds meet them all
+
 code=0
 "$stress" sim --seeds "1..$seeds" >"$scratch/some" || code=$?
 if [ "$code" -eq 77 ]; then
@@ -31,12 +33,13 @@ value() {
 for what in lost phantom altered disorder refused hung; do
     [ "$(value some $what)" -eq 0 ] || fail "$what: $(value some $what)"
 done
-for what in in_recovery rotations recycled shutdowns looks followed trims cut; do
+for what in in_recovery again and_again rotations recycled shutdowns looks followed trims cut; do
     [ "$(value some $what)" -gt 0 ] || fail "$what never happened"
 done
 
 # What the device itself changed may be refused, but never be believed.
 "$stress" sim --seeds "1..$((seeds / 5))" --faults all >"$scratch/all" || fail "--faults all"
+[ "$(grep -c '^fault ' "$scratch/all")" -eq "$fault_kinds" ] || fail "a kind of fault was never met"
 "$stress" sim --seeds "1..$((seeds / 10))" --faults none >"$scratch/none" || fail "--faults none"
 
 # The same seeds, the same histories.
