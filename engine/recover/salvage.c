@@ -471,10 +471,10 @@ static void pass_batch(struct weir__salvage_state *salvage, const struct weir__b
  * out. */
 static int take_stray(struct weir__salvage_state *salvage, weir_lsn *lsn)
 {
-    const struct weir__range range = salvage->reader.range;
+    const weir_lsn end = weir__salvage_reader_end(salvage);
     const uint32_t block = salvage->block_bytes;
     salvage->frames.wall_ns = 0;
-    while (*lsn + WEIR__FRAME_HEADER_BYTES <= range.end) {
+    while (*lsn + WEIR__FRAME_HEADER_BYTES <= end) {
         if (*lsn % block == 0) {
             struct weir__batch batch;
             const bool sound = weir__salvage_batch_sound(salvage, *lsn, &batch);
@@ -516,17 +516,17 @@ static int take_stray(struct weir__salvage_state *salvage, weir_lsn *lsn)
         const struct weir__salvage_epoch *const epoch = weir__salvage_epoch_due(salvage, *lsn);
         if (epoch == NULL) {
             salvage_odd(salvage, *lsn);
-            *lsn = weir__min_u64(block_up(salvage, *lsn + 1), range.end);
+            *lsn = weir__min_u64(block_up(salvage, *lsn + 1), end);
             continue;
         }
         uint64_t step = 0;
-        const int took = take_frame(salvage, *lsn, range.end, epoch, &step);
+        const int took = take_frame(salvage, *lsn, end, epoch, &step);
         if (took < 0) {
             return took;
         }
         *lsn += step;
     }
-    *lsn = range.end;
+    *lsn = end;
     return 0;
 }
 
@@ -544,7 +544,7 @@ static int salvage_segment(struct weir__salvage_state *salvage)
                         LLU(range.base));
         }
     }
-    const int open_code = weir__salvage_reader_turn(salvage, range);
+    const int open_code = weir__salvage_reader_turn(salvage, &salvage->segments[salvage->at]);
     if (open_code != 0) {
         salvage_why(salvage,
                     "the segment at LSN %llu cannot be opened: %s",
@@ -554,8 +554,9 @@ static int salvage_segment(struct weir__salvage_state *salvage)
         weir__salvage_progress(salvage, range.end - range.base);
         return 0;
     }
+    const weir_lsn file_end = weir__salvage_reader_end(salvage);
     weir_lsn lsn = range.base + salvage->block_bytes;
-    while (lsn < range.end) {
+    while (lsn < file_end) {
         struct weir__batch batch;
         int code;
         if (!weir__salvage_batch_sound(salvage, lsn, &batch) ||
@@ -563,7 +564,7 @@ static int salvage_segment(struct weir__salvage_state *salvage)
             code = take_stray(salvage, &lsn);
             /* Frames of a lost header may reach into the block of the next one's, never beyond its
              * start. */
-            if (code == 0 && lsn < range.end) {
+            if (code == 0 && lsn < file_end) {
                 lsn = block_up(salvage, lsn);
             }
         } else {
@@ -586,6 +587,11 @@ static int salvage_segment(struct weir__salvage_state *salvage)
             return code;
         }
     }
+    if (lsn < range.end && file_end < range.end) {
+        salvage_odd(salvage, weir__max_u64(lsn, salvage->known));
+        salvage_why(salvage, "the block at LSN %llu cannot be read: the file ends early", LLU(lsn));
+    }
+    weir__salvage_reader_skip(salvage);
     /* A batch does not reach over a segment's end. */
     return frames_flush(salvage);
 }

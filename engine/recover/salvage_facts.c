@@ -70,15 +70,18 @@ void weir__salvage_reader_close(struct weir__salvage_state *salvage)
 }
 
 /* 0, or why there is nothing to read; the segment then reads as zeros. */
-int weir__salvage_reader_turn(struct weir__salvage_state *salvage, struct weir__range range)
+int weir__salvage_reader_turn(struct weir__salvage_state *salvage,
+                              const struct weir__salvage_segment *segment)
 {
+    const struct weir__range range = segment->range;
     struct weir__salvage_reader *const reader = &salvage->reader;
     struct weir__io *const io = salvage->dir->io;
     weir__salvage_reader_close(salvage);
     reader->range = range;
+    reader->bytes = 0;
     reader->bad_code = 0;
     char name[WEIR__SEGMENT_NAME_BYTES];
-    weir__segment_name(range.base, range.end, name);
+    weir__segment_name(segment->named.base, segment->named.end, name);
     int code = io->ops->open(io, salvage->dir->file, name, WEIR__OPEN_READ, &reader->file);
     if (code != 0) {
         reader->file = -1;
@@ -93,8 +96,27 @@ int weir__salvage_reader_turn(struct weir__salvage_state *salvage, struct weir__
     if (code != 0) {
         weir__salvage_reader_close(salvage);
         reader->bad_code = code;
+        return code;
     }
-    return code;
+    reader->bytes = weir__min_u64(info.bytes, range.end - range.base);
+    return 0;
+}
+
+weir_lsn weir__salvage_reader_end(const struct weir__salvage_state *salvage)
+{
+    const struct weir__salvage_reader *const reader = &salvage->reader;
+    const weir_lsn end = weir__align_up(reader->range.base + reader->bytes, salvage->block_bytes);
+    return weir__min_u64(end, reader->range.end);
+}
+
+void weir__salvage_reader_skip(struct weir__salvage_state *salvage)
+{
+    const struct weir__salvage_reader *const reader = &salvage->reader;
+    const uint64_t length = reader->range.end - reader->range.base;
+    const uint64_t seen = reader->from + reader->have;
+    if (reader->bytes < length && seen < length) {
+        weir__salvage_progress(salvage, length - seen);
+    }
 }
 
 static void reader_give_up(struct weir__salvage_reader *reader, size_t from, size_t to, int code)
@@ -220,7 +242,7 @@ static int segments_list(struct weir__salvage_state *salvage, struct weir__catal
             return code;
         }
         salvage->segments[salvage->segment_count++] =
-            (struct weir__salvage_segment){.range = range};
+            (struct weir__salvage_segment){.range = range, .named = range};
         from = range.base + 1; /* of two that begin together only the first counts */
     }
     return 0;
@@ -230,7 +252,7 @@ static int segment_header_look(struct weir__salvage_state *salvage,
                                struct weir__salvage_segment *segment,
                                struct weir__segment_header *header_out)
 {
-    segment->open_code = weir__salvage_reader_turn(salvage, segment->range);
+    segment->open_code = weir__salvage_reader_turn(salvage, segment);
     uint8_t bytes[WEIR__SEGMENT_HEADER_BYTES];
     weir__salvage_reader_copy(salvage, segment->range.base, bytes, sizeof bytes);
     const char *why = NULL;
@@ -284,7 +306,7 @@ static void facts_from_batches(struct weir__salvage_state *salvage)
     for (size_t i = 0; i < salvage->segment_count; i++) {
         const struct weir__range range = salvage->segments[i].range;
         const uint64_t stop = weir__min_u64(range.end - range.base, SALVAGE_GUESS_BYTES);
-        (void)weir__salvage_reader_turn(salvage, range);
+        (void)weir__salvage_reader_turn(salvage, &salvage->segments[i]);
         for (uint64_t offset = SALVAGE_BLOCK_MIN; offset < stop; offset += SALVAGE_BLOCK_MIN) {
             uint8_t header[WEIR__BATCH_HEADER_BYTES];
             struct weir__batch batch;
@@ -309,6 +331,20 @@ static void facts_from_batches(struct weir__salvage_state *salvage)
     }
 }
 
+/* A name that promises more than there is, which the header does not bear out, is taken for what the
+ * file holds: the new log's segments are made as long as the ranges say. The reader stands at it. */
+static void segment_cut(struct weir__salvage_state *salvage, struct weir__salvage_segment *segment)
+{
+    const uint64_t block = salvage->block_bytes;
+    struct weir__range *const range = &segment->range;
+    const weir_lsn end = weir__max_u64(weir__salvage_reader_end(salvage), range->base + 2 * block);
+    /* A hole of one block would be none that a segment can have stood in. */
+    if (segment->open_code == 0 && !segment->agrees && range->end - range->base > 2 * block &&
+        range->end > end && range->end - end >= 2 * block) {
+        range->end = end;
+    }
+}
+
 /* Drops what is not of this log, what lies below its oldest LSN, and of two over the same LSNs the
  * worse. */
 static int segments_choose(struct weir__salvage_state *salvage)
@@ -330,6 +366,7 @@ static int segments_choose(struct weir__salvage_state *salvage)
         }
         segment.agrees = sound > 0 && header.base == range.base &&
                          header.bytes == range.end - range.base && header.block_bytes == block;
+        segment_cut(salvage, &segment);
         if (kept > 0) {
             struct weir__salvage_segment *const last = &salvage->segments[kept - 1];
             if (range.base < last->range.end) {
@@ -740,12 +777,12 @@ int weir__salvage_learn(struct weir__salvage_state *salvage)
     int code = salvage->control_known ? learn_control(salvage) : 0;
     for (size_t i = 0; i < salvage->segment_count && code == 0; i++) {
         const struct weir__range range = salvage->segments[i].range;
-        if (weir__salvage_reader_turn(salvage, range) != 0) {
+        if (weir__salvage_reader_turn(salvage, &salvage->segments[i]) != 0) {
             weir__salvage_progress(salvage, range.end - range.base);
             continue;
         }
         weir_lsn lsn = range.base + salvage->block_bytes;
-        while (lsn < range.end && code == 0) {
+        while (lsn < weir__salvage_reader_end(salvage) && code == 0) {
             struct weir__batch batch;
             uint64_t step = salvage->block_bytes;
             if (weir__salvage_batch_sound(salvage, lsn, &batch)) {
@@ -753,6 +790,7 @@ int weir__salvage_learn(struct weir__salvage_state *salvage)
             }
             lsn += step;
         }
+        weir__salvage_reader_skip(salvage);
     }
     if (code == 0) {
         epochs_settle(salvage);

@@ -11,9 +11,12 @@
 #define WEIR__SALVAGE_PAGE_BYTES 4096u /* what is given up around a byte that cannot be read */
 
 struct weir__salvage_segment {
-    struct weir__range range;
-    int open_code; /* why it cannot be opened; 0: it can */
-    bool agrees;   /* its header holds and says what its name says */
+    struct weir__range
+        range; /* what it holds; less than its name says where the file is shorter and
+                                 does not say itself that it was longer */
+    struct weir__range named; /* as its name says */
+    int open_code;            /* why it cannot be opened; 0: it can */
+    bool agrees;              /* its header holds and says what its name says */
 };
 
 /* What is known of an epoch. */
@@ -34,9 +37,10 @@ struct weir__salvage_epoch {
 /* A segment, read chunk by chunk. */
 struct weir__salvage_reader {
     struct weir__range range;
-    int file;      /* -1: none; reads as zeros, all bad */
-    uint64_t from; /* file offset of the chunk */
-    size_t have;   /* bytes of it */
+    int file;       /* -1: none; reads as zeros, all bad */
+    uint64_t bytes; /* of the file; may be fewer than its name says */
+    uint64_t from;  /* file offset of the chunk */
+    size_t have;    /* bytes of it */
     uint8_t *chunk;
     uint8_t bad[WEIR__SALVAGE_CHUNK_BYTES /
                 WEIR__SALVAGE_PAGE_BYTES]; /* pages of the chunk that could not be read */
@@ -108,8 +112,14 @@ void weir__salvage_progress(struct weir__salvage_state *salvage, uint64_t bytes)
 /* ---- reading ---- */
 
 /* Turns to a segment. 0, or why there is nothing to read; it then reads as zeros. */
-int weir__salvage_reader_turn(struct weir__salvage_state *salvage, struct weir__range range);
+int weir__salvage_reader_turn(struct weir__salvage_state *salvage,
+                              const struct weir__salvage_segment *segment);
 void weir__salvage_reader_close(struct weir__salvage_state *salvage);
+/* Behind the last block of the segment in hand of which the file holds a byte. A name may promise any
+ * number of bytes: nothing is looked for above it. */
+weir_lsn weir__salvage_reader_end(const struct weir__salvage_state *salvage);
+/* What is above it counts as read. */
+void weir__salvage_reader_skip(struct weir__salvage_state *salvage);
 /* Bytes at lsn, as many as the chunk in hand has. What cannot be read reads as zeros. */
 const uint8_t *
 weir__salvage_reader_peek(struct weir__salvage_state *salvage, weir_lsn lsn, size_t *bytes_out);

@@ -60,9 +60,30 @@ uint64_t sim_random(void)
     return z ^ z >> 31;
 }
 
+static const uint8_t *script;
+static size_t script_left;
+
+void sim_script(const uint8_t *bytes, size_t count)
+{
+    script = bytes;
+    script_left = count;
+}
+
+/* As few bytes as the limit needs, so that each stands for a choice. */
+static uint64_t script_next(uint64_t limit)
+{
+    uint64_t value = 0;
+
+    for (uint64_t span = limit - 1; span > 0 && script_left > 0; span >>= 8) {
+        value = value << 8 | *script++;
+        script_left--;
+    }
+    return value;
+}
+
 uint64_t sim_below(uint64_t limit)
 {
-    return sim_random() % limit;
+    return (script_left > 0 ? script_next(limit) : sim_random()) % limit;
 }
 
 bool sim_chance(unsigned per_mille)

@@ -20,6 +20,9 @@ uint64_t sim_below(uint64_t limit);
 /* True in so many of 1,000 cases. */
 bool sim_chance(unsigned per_mille);
 void sim_seed(uint64_t seed);
+/* The choices to come of sim_below and sim_chance are taken from these bytes, for as long as there are
+ * any; then by the seed again. Borrowed until they are used up or the next call. */
+void sim_script(const uint8_t *bytes, size_t count);
 /* A value that depends on every choice made so far: two runs of a seed must agree on it. */
 uint64_t sim_digest(void);
 void sim_digest_add(uint64_t value);

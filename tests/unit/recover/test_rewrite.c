@@ -845,6 +845,34 @@ static void a_short_file_gives_what_it_has(void **state)
     log_builder_exit(&log);
 }
 
+/* A name may promise more than a file will ever hold; the time that salvage takes is the file's. */
+static void a_name_beyond_its_file_costs_nothing(void **state)
+{
+    (void)state;
+    struct log_builder log;
+    build(&log, 40);
+    rig_close_clean(&log, NULL);
+    const struct weir__range last = log.segments[log.segment_count - 1];
+    const struct weir__range longer = {last.base, (uint64_t)1 << 62};
+    char from[WEIR__SEGMENT_NAME_BYTES];
+    char to[WEIR__SEGMENT_NAME_BYTES];
+    weir__segment_name(last.base, last.end, from);
+    weir__segment_name(longer.base, longer.end, to);
+    assert_int_equal(renameat(log.dir, from, log.dir, to), 0);
+    struct rig *const rig = malloc(sizeof *rig);
+    struct rewrite rewrite = {.fault = WEIR__FAULT_NONE};
+    dir_make(rewrite.path);
+    rig_init(rig, &log);
+    const struct weir__rewrite_config config = rewrite_config(&rewrite, rig, true);
+    assert_int_equal(weir__rewrite(&config, &rewrite.report, &rewrite.fault), 0);
+    expect_records(&rewrite, &log, NULL);
+    assert_true(rig->io.reads < 1000);
+    rig_exit(rig);
+    free(rig);
+    dir_remove(rewrite.path);
+    log_builder_exit(&log);
+}
+
 static void without_a_control_file_all_is_still_there(void **state)
 {
     (void)state;
@@ -1211,6 +1239,7 @@ int main(void)
         cmocka_unit_test(missing_segments_are_gaps),
         cmocka_unit_test(what_cannot_be_read_is_a_gap),
         cmocka_unit_test(a_short_file_gives_what_it_has),
+        cmocka_unit_test(a_name_beyond_its_file_costs_nothing),
         cmocka_unit_test(without_a_control_file_all_is_still_there),
         cmocka_unit_test(what_was_cut_does_not_come_back),
         cmocka_unit_test(a_foreign_segment_is_left_out),
