@@ -392,6 +392,10 @@ void weir_log_describe(struct weir_log *log, struct weir_log_info *info_out)
              sizeof info_out->io_reason,
              "%s",
              log->options.read_only ? "opened read-only" : flusher->io_reason);
+    info_out->policy = log->options.policy;
+    info_out->cores = log->cores;
+    info_out->yield_from = log->stage.config.yield_from;
+    info_out->collect_max = flusher->config.collect_max;
 }
 
 const char *weir_strerror(int code)

@@ -33,6 +33,7 @@ struct weir_log {
     struct weir__flusher flusher;
     uint32_t frame_salt; /* of this epoch. Set before start */
     uint32_t block_bytes;
+    uint32_t cores; /* set before start */
     uint64_t log_id;
     struct weir__epoch epoch;
     struct weir_report report;

@@ -7,9 +7,29 @@
 #include "base/check.h"
 #include "format/frame.h"
 #include "io/transfer.h"
+#include "port/thread.h"
 #include "segment/segment.h"
 
 #include <errno.h>
+
+/* Waiting producers from which on they yield. Never below 2: one alone has nobody to yield to. */
+static uint32_t yield_from(const struct weir_log *log)
+{
+    const uint32_t per_core = log->options.policy == WEIR_POLICY_LOW_LATENCY
+                                  ? WEIR__YIELD_CROWD_PER_CORE_LOW
+                                  : WEIR__YIELD_CROWD_PER_CORE;
+
+    return log->options.policy == WEIR_POLICY_OFF
+               ? 0
+               : (uint32_t)weir__max_u64(2, (uint64_t)per_core * log->cores);
+}
+
+static uint32_t collect_max(const struct weir_log *log)
+{
+    return log->options.policy == WEIR_POLICY_OFF
+               ? 0
+               : (uint32_t)weir__max_u64(2, (uint64_t)WEIR__COLLECT_PER_CORE * log->cores);
+}
 
 static void wake_ring(void *ctx)
 {
@@ -67,6 +87,7 @@ static int start_stage(struct weir_log *log,
     config.prepared_end = &log->keeper.prepared_end;
     config.space_error = &log->keeper.space_error;
     config.current_end = &log->keeper.current_end;
+    config.yield_from = yield_from(log);
     config.wake_ring = wake_ring;
     config.ctx = log;
     int code = weir__stage_init(&log->stage,
@@ -120,6 +141,7 @@ static int start_flusher(struct weir_log *log,
             .mem = &log->mem,
             .io = log->options.io,
             .max_inflight = log->options.max_inflight,
+            .collect_max = collect_max(log),
             .block_bytes = log->block_bytes,
             .log_id = log->log_id,
             .epoch = log->epoch,
@@ -163,6 +185,7 @@ static void tell_fallback(struct weir_log *log)
 int weir__open_start(struct weir_log *log, struct weir__opened *opened, struct weir__fault *fault)
 {
     const struct weir__position *position = &opened->position;
+    log->cores = weir__cores();
     int code = start_keeper(log, &opened->ready, position, fault);
     if (code == 0) {
         /* keeper_init copied it; the one that stage and flusher see is the keeper's. */

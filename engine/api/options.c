@@ -115,6 +115,9 @@ int weir__options_check(const struct weir_options *options,
     if (o->record_bytes_max > 1024 * MIB) {
         return refuse(fault, "record_bytes_max", "must be at most 1 GiB");
     }
+    if ((unsigned)o->policy > WEIR_POLICY_OFF) {
+        return refuse(fault, "policy", "not one of WEIR_POLICY_DEFAULT, _LOW_LATENCY, _OFF");
+    }
     if (o->memory && (!o->memory->alloc || !o->memory->release)) {
         return refuse(fault, "memory", "needs both alloc and release");
     }

@@ -37,6 +37,8 @@ void weir_stats(struct weir_log *log, struct weir_stats *s)
     TAKE(flusher_sleeps, f->flusher_sleeps);
     TAKE(rotations, f->rotations);
     TAKE(stalls_segment, f->stalls_segment);
+    TAKE(collects, f->collects);
+    TAKE(collects_met, f->collects_met);
     struct weir__transfer_counters *t = &log->flusher.transfers;
     TAKE(writes, t->writes);
     TAKE(writes_short, t->writes_short);
@@ -45,8 +47,10 @@ void weir_stats(struct weir_log *log, struct weir_stats *s)
     struct weir__stage_counters *p = &log->stage.counters;
     TAKE(flusher_wakes, p->flusher_wakes);
     TAKE(ack_wakes, p->ack_wakes);
-    TAKE(waits_durable, p->waits[WEIR__LEVEL_DURABLE]);
-    TAKE(waits_written, p->waits[WEIR__LEVEL_WRITTEN]);
+    s->waits_durable = weir__stage_waits(&log->stage, WEIR__LEVEL_DURABLE);
+    s->waits_written = weir__stage_waits(&log->stage, WEIR__LEVEL_WRITTEN);
+    TAKE(waits_slept, p->waits_slept);
+    TAKE(yield_pauses, p->yield_pauses);
     TAKE(stalls_slot, p->stalls_slot);
     TAKE(stalls_oversize, p->stalls_oversize);
     TAKE(stalls_straggler, p->stalls_straggler);

@@ -207,6 +207,78 @@ static void give_back(struct weir__flusher *flusher, uint32_t index)
     }
 }
 
+/* ---- the crowd ------------------------------------------------------------------------------- */
+
+/* Waits for this life of the slot, as far as they have registered. */
+static uint32_t waiting_in(struct weir__flusher *flusher, uint32_t index)
+{
+    return (uint32_t)(weir__stage_slot_waits(flusher->config.stage, index) -
+                      flusher->waits_seen[index]);
+}
+
+/* Just before something is acknowledged: who waits now, in what is complete and in the open slot. */
+static void look_at_crowd(struct weir__flusher *flusher)
+{
+    struct weir__stage *stage = flusher->config.stage;
+    uint32_t gathering = weir__stage_gathering(stage);
+    uint32_t waiting = gathering == WEIR__SLOT_NONE ? 0 : waiting_in(flusher, gathering);
+
+    for (uint64_t seq = flusher->stage_part.next_ack; seq < flusher->taken_end; seq++) {
+        struct weir__pending *pending = weir__flusher_pending(flusher, seq);
+        if (pending->state != WEIR__BATCH_NONE && pending->seq == seq &&
+            pending->slot != gathering) {
+            waiting += waiting_in(flusher, pending->slot);
+        }
+    }
+    uint32_t before = flusher->crowd.size;
+    uint32_t size = weir__crowd_look(&flusher->crowd, waiting);
+    if (size != before) {
+        weir__store(&stage->crowd, size, relaxed); /* its line is every waiter's: no idle stores */
+    }
+}
+
+/* Nothing is under way, and the open slot may be sealed: lets those who were just woken put their
+ * next records into it first, for a bounded time. */
+static void collect(struct weir__flusher *flusher)
+{
+    struct weir__stage *stage = flusher->config.stage;
+    uint32_t goal = (uint32_t)weir__min_u64(flusher->crowd.size, flusher->config.collect_max);
+
+    if (goal < 2) {
+        return;
+    }
+    uint32_t gathering = weir__stage_gathering(stage);
+    if (gathering == WEIR__SLOT_NONE) {
+        return;
+    }
+    uint64_t now_ns = weir__now_ns();
+    if (now_ns < weir__load(&stage->yields_off_ns, relaxed) ||
+        !weir__collect_begin(&flusher->collect, waiting_in(flusher, gathering), goal, now_ns)) {
+        return;
+    }
+    weir__tally(&flusher->counters.collects, 1);
+    for (;;) {
+        weir__yield();
+        const uint64_t then_ns = now_ns;
+        now_ns = weir__now_ns();
+        if (weir__stage_yielded(stage, then_ns, now_ns) == WEIR__YIELD_HOG) {
+            return;
+        }
+        if (weir__stage_gathering(stage) != gathering) {
+            return; /* full, and somebody else has sealed it */
+        }
+        switch (weir__collect_step(&flusher->collect, waiting_in(flusher, gathering), now_ns)) {
+        case WEIR__COLLECT_ON:
+            continue;
+        case WEIR__COLLECT_MET:
+            weir__tally(&flusher->counters.collects_met, 1);
+            return;
+        case WEIR__COLLECT_MISS:
+            return;
+        }
+    }
+}
+
 static bool acknowledge_in_order(struct weir__flusher *flusher)
 {
     struct weir__stage *stage = flusher->config.stage;
@@ -236,6 +308,10 @@ static bool acknowledge_in_order(struct weir__flusher *flusher)
         flusher->next_written++;
         did = true;
     }
+    struct weir__pending *first = weir__flusher_pending(flusher, *next_ack);
+    if (first->state == WEIR__BATCH_DURABLE && first->seq == *next_ack) {
+        look_at_crowd(flusher);
+    }
     for (;;) {
         struct weir__pending *pending = weir__flusher_pending(flusher, *next_ack);
         if (pending->state != WEIR__BATCH_DURABLE || pending->seq != *next_ack) {
@@ -248,6 +324,7 @@ static bool acknowledge_in_order(struct weir__flusher *flusher)
         position_advance(flusher, pending);
         durable = pending->end;
         weir__dir_live_publish(flusher->config.dir, durable, written);
+        flusher->waits_seen[pending->slot] = weir__stage_slot_waits(stage, pending->slot);
         (*next_ack)++; /* before the wake-up: a slot that waits for this very batch can be sealed */
         weir__stage_acknowledge(stage,
                                 pending->slot,
@@ -371,6 +448,9 @@ static void run_until_drained(struct weir__flusher *flusher)
         did |= acknowledge_in_order(flusher);
         did |= retire(flusher);
         did |= take_complete(flusher);
+        if (may_seal(flusher) && flusher->taken == 0) {
+            collect(flusher);
+        }
         if (weir__stage_serve(stage, part, may_seal(flusher))) {
             take_complete(flusher);
             did = true;
@@ -432,7 +512,7 @@ static uint64_t pending_count(uint32_t slot_count)
 
 static uint64_t lists_bytes(uint32_t slot_count)
 {
-    return (2 * (uint64_t)slot_count + 1) * sizeof(uint32_t);
+    return slot_count * sizeof(uint64_t) + (2 * (uint64_t)slot_count + 1) * sizeof(uint32_t);
 }
 
 uint64_t weir__flusher_memory(uint32_t slot_count, uint32_t max_inflight)
@@ -454,10 +534,10 @@ static void flusher_free(struct weir__flusher *flusher)
         flusher->flights = NULL;
     }
     weir__mem_free(mem, flusher->flights, flusher->flight_count * sizeof *flusher->flights);
-    weir__mem_free(mem, flusher->retained, lists_bytes(slot_count));
+    weir__mem_free(mem, flusher->waits_seen, lists_bytes(slot_count));
     flusher->pending = NULL;
     flusher->flights = NULL;
-    flusher->retained = NULL;
+    flusher->waits_seen = NULL;
 }
 
 int weir__flusher_start(struct weir__flusher *flusher,
@@ -479,8 +559,9 @@ int weir__flusher_start(struct weir__flusher *flusher,
         weir__mem_alloc(config->mem, (flusher->pending_mask + 1) * sizeof *flusher->pending, 8);
     flusher->flights =
         weir__mem_alloc(config->mem, flusher->flight_count * sizeof *flusher->flights, 8);
-    flusher->retained = weir__mem_alloc(config->mem, lists_bytes(slot_count), 8);
-    if (!flusher->pending || !flusher->flights || !flusher->retained) {
+    flusher->waits_seen = weir__mem_alloc(config->mem, lists_bytes(slot_count), 8);
+    weir__collect_init(&flusher->collect);
+    if (!flusher->pending || !flusher->flights || !flusher->waits_seen) {
         flusher_free(flusher);
         return weir__fault_set(fault,
                                -ENOMEM,
@@ -489,6 +570,7 @@ int weir__flusher_start(struct weir__flusher *flusher,
                                UINT64_MAX,
                                "no memory for the flusher's tables");
     }
+    flusher->retained = (uint32_t *)(flusher->waits_seen + slot_count);
     flusher->hidden = flusher->retained + slot_count + 1;
 
     int code = weir__thread_start(&flusher->thread, "weir-flusher", flusher_main, flusher);

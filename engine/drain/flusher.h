@@ -12,6 +12,7 @@
 #include "io/transfer.h"
 #include "keep/keeper.h"
 #include "port/io.h"
+#include "stage/crowd.h"
 #include "stage/stage.h"
 
 #include <pthread.h>
@@ -25,6 +26,7 @@ struct weir__flusher_counters { /* written by the flusher alone (relaxed), read 
         batches_oversize;
     WEIR__ATOMIC(uint64_t) write_bytes, chains, covering_syncs;
     WEIR__ATOMIC(uint64_t) inflight_max, flusher_sleeps, rotations, inflight, stalls_segment;
+    WEIR__ATOMIC(uint64_t) collects, collects_met;
 };
 
 struct weir__flusher_config {
@@ -34,6 +36,7 @@ struct weir__flusher_config {
     struct weir__mem *mem;
     enum weir_io io;
     uint32_t max_inflight;
+    uint32_t collect_max; /* producers that are waited for before a seal. 0: no collecting */
     uint32_t block_bytes;
     uint64_t log_id;
     struct weir__epoch epoch;
@@ -125,6 +128,9 @@ struct weir__flusher {
     weir_lsn acked_segment_base;
     uint64_t newest_segment; /* highest number taken */
     bool failed;
+    struct weir__crowd crowd;
+    struct weir__collect collect;
+    uint64_t *waits_seen; /* by slot: its waits when its last life was acknowledged */
     struct weir__flusher_counters counters;
     struct weir__transfer_counters transfers; /* on the ring and without it */
 };

@@ -6,7 +6,9 @@
  * the process past the host's crash handler. */
 #include "port/thread.h"
 
+#include <sched.h>
 #include <signal.h>
+#include <unistd.h>
 
 int weir__thread_start(pthread_t *thread_out, const char *name, void *(*run)(void *), void *arg)
 {
@@ -29,4 +31,16 @@ int weir__thread_start(pthread_t *thread_out, const char *name, void *(*run)(voi
     /* A name that cannot be set (the thread may be gone already) is no reason to fail. */
     (void)pthread_setname_np(*thread_out, name);
     return 0;
+}
+
+unsigned weir__cores(void)
+{
+    cpu_set_t set;
+
+    /* Refused where there are more CPUs than the set has room for. */
+    if (sched_getaffinity(0, sizeof set, &set) == 0) {
+        return (unsigned)CPU_COUNT(&set);
+    }
+    const long online = sysconf(_SC_NPROCESSORS_ONLN);
+    return online > 0 ? (unsigned)online : 1;
 }

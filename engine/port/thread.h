@@ -9,5 +9,7 @@
  * SIGBUS, ...), which belong to the host's crash handler. name: at most 15 bytes, shown by ps and
  * perf. Returns 0 or -errno. */
 int weir__thread_start(pthread_t *thread_out, const char *name, void *(*run)(void *), void *arg);
+/* CPUs that this process may run on; at least 1. */
+unsigned weir__cores(void);
 
 #endif

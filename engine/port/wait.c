@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <linux/futex.h>
+#include <sched.h>
 #include <stddef.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -52,4 +53,9 @@ int weir__futex_wake(WEIR__ATOMIC(uint32_t) *word, int count)
     const long woken =
         syscall(SYS_futex, word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, count, NULL, NULL, 0);
     return woken < 0 ? 0 : (int)woken;
+}
+
+void weir__yield(void)
+{
+    (void)sched_yield(); /* cannot fail on Linux */
 }

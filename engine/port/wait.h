@@ -13,5 +13,7 @@
 int weir__futex_wait(WEIR__ATOMIC(uint32_t) *word, uint32_t value, uint64_t deadline_ns);
 /* Wakes up to count sleepers of word (INT32_MAX = all). Returns how many were woken. */
 int weir__futex_wake(WEIR__ATOMIC(uint32_t) *word, int count);
+/* Lets others run that want this CPU, if there are any. */
+void weir__yield(void);
 
 #endif

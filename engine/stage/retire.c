@@ -25,6 +25,35 @@ bool weir__stage_take(struct weir__stage *stage, uint32_t *slot_out)
     return true;
 }
 
+uint64_t weir__stage_waits(struct weir__stage *stage, enum weir__level level)
+{
+    uint64_t waits = weir__load(&stage->counters.waits[level], relaxed);
+
+    for (uint32_t i = 0; i < stage->slot_count; i++) {
+        waits += weir__load(&stage->slots[i].waits[level], relaxed);
+    }
+    return waits;
+}
+
+uint64_t weir__stage_slot_waits(struct weir__stage *stage, uint32_t index)
+{
+    struct weir__slot *slot = &stage->slots[index];
+
+    return weir__load(&slot->waits[WEIR__LEVEL_DURABLE], relaxed) +
+           weir__load(&slot->waits[WEIR__LEVEL_WRITTEN], relaxed);
+}
+
+uint32_t weir__stage_gathering(struct weir__stage *stage)
+{
+    uint64_t word = weir__load(&stage->word, acquire); /* as in serve */
+
+    if (!word_open(stage, word) ||
+        word_units(word) <= weir__load(&stage->slots[word_slot(word)].first, relaxed)) {
+        return WEIR__SLOT_NONE;
+    }
+    return word_slot(word);
+}
+
 uint64_t weir__stage_pending_records(struct weir__stage *stage)
 {
     uint64_t records = 0;

@@ -21,6 +21,7 @@
 #include "format/batch.h"
 #include "port/mem.h"
 #include "port/ring.h"
+#include "stage/crowd.h"
 
 #include <stdalign.h>
 #include <stdbool.h>
@@ -44,6 +45,10 @@ struct weir__slot {
      * thread, which pushes the slot. RMW acq_rel: committers and the sealer; store: role holder
      * before it opens. */
     alignas(WEIR__LINE) WEIR__ATOMIC(uint64_t) pend;
+    /* waits[level]: waits that registered here, in all lives. fetch_add relaxed: waiters, on the
+     * line that their commit has just written; load relaxed: whoever plays the flusher. A figure:
+     * one that comes late counts for the next life. */
+    WEIR__ATOMIC(uint64_t) waits[WEIR__LEVELS];
 
     /* ack[level]: bit 0 somebody sleeps, bit 1 failed, rest (sequence + 1) of the last life
      * acknowledged. Only grows. store-release (exchange): flusher; load-acquire: waiters, who also
@@ -90,7 +95,9 @@ struct weir__role {
 struct weir__stage_counters {
     WEIR__ATOMIC(uint64_t) stalls_slot, stalls_oversize, stalls_straggler;
     WEIR__ATOMIC(uint64_t) refused_again, refused_timeout, refused_space;
-    WEIR__ATOMIC(uint64_t) flusher_wakes, ack_wakes, waits[WEIR__LEVELS];
+    WEIR__ATOMIC(uint64_t) flusher_wakes, ack_wakes;
+    WEIR__ATOMIC(uint64_t) waits[WEIR__LEVELS]; /* by no slot's word; the others: slot.waits */
+    WEIR__ATOMIC(uint64_t) waits_slept, yield_pauses;
 };
 
 struct weir__stage_config {
@@ -110,6 +117,8 @@ struct weir__stage_config {
     WEIR__ATOMIC(int32_t) *space_error;
     /* Hint to the keeper: end of the segment in which slots are opened. */
     WEIR__ATOMIC(uint64_t) *current_end;
+    /* From so many waiting producers on they yield before they sleep. 0: never. */
+    uint32_t yield_from;
     /* Ends a wait of the flusher on its ring (fl_sleep == 2). Any thread. */
     void (*wake_ring)(void *ctx);
     void *ctx;
@@ -143,6 +152,15 @@ struct weir__stage {
     WEIR__ATOMIC(uint32_t) level_gen[WEIR__LEVELS];      /* a level's LSN moved */
     WEIR__ATOMIC(uint32_t) complete_gen;                 /* `complete` moved */
     WEIR__ATOMIC(uint32_t) exit_gen; /* the flusher is final and has drained, or has failed */
+
+    /* Read by every wait, written rarely. crowd: producers that wait at once, as of late.
+     * Relaxed: the flusher writes, waiters read; a hint. */
+    alignas(WEIR__LINE) WEIR__ATOMIC(uint32_t) crowd;
+    /* No yields before this time: somebody took the CPU for a whole slice. Relaxed, any thread; a
+     * hint, the last one who writes is as right as any. */
+    WEIR__ATOMIC(uint64_t) yields_off_ns;
+    WEIR__ATOMIC(uint64_t)
+    yields_pause_ns; /* how long the last such pause was. Relaxed, as above */
 
     alignas(WEIR__LINE)
         WEIR__ATOMIC(uint32_t) owed; /* 1: the role is left to the flusher. release/acquire */
@@ -217,6 +235,12 @@ int weir__stage_wait_complete(struct weir__stage *stage, weir_lsn lsn, uint64_t 
 /* Sleeps until everything reserved before the call has reached the level. Return as
  * weir__stage_wait. */
 int weir__stage_wait_all(struct weir__stage *stage, enum weir__level level, uint64_t deadline_ns);
+/* Says what a yield from then_ns to now_ns was worth, and starts a pause if a stranger had the CPU.
+ * Any thread. */
+enum weir__yield_verdict
+weir__stage_yielded(struct weir__stage *stage, uint64_t then_ns, uint64_t now_ns);
+/* Waits for a level so far. */
+uint64_t weir__stage_waits(struct weir__stage *stage, enum weir__level level);
 /* Records committed and not durable: those of each slot, looked at one after another. */
 uint64_t weir__stage_pending_records(struct weir__stage *stage);
 /* About where the next record would go. */
@@ -250,6 +274,10 @@ struct weir__stage_flusher {
     bool must_open; /* the role is the flusher's, and a slot must be opened */
 };
 
+/* Waits that have registered in a slot, in all its lives, for any level. */
+uint64_t weir__stage_slot_waits(struct weir__stage *stage, uint32_t slot);
+/* The open slot that holds records, or WEIR__SLOT_NONE. A look: it may be closed by now. */
+uint32_t weir__stage_gathering(struct weir__stage *stage);
 /* The next complete slot, in whatever order they were completed; its `records` is set. False: none
  * now. */
 bool weir__stage_take(struct weir__stage *stage, uint32_t *slot_out);

@@ -6,11 +6,11 @@
 #include "base/check.h"
 #include "base/plant.h"
 #include "port/clock.h"
+#include "stage/crowd.h"
 #include "stage/stage.h"
 #include "stage/word.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <string.h>
 
 static bool level_above(struct weir__stage *stage, enum weir__level level, weir_lsn lsn)
@@ -103,6 +103,59 @@ find_by_lsn(struct weir__stage *stage, enum weir__level level, weir_lsn lsn, uin
     return found;
 }
 
+enum weir__yield_verdict
+weir__stage_yielded(struct weir__stage *stage, uint64_t then_ns, uint64_t now_ns)
+{
+    const uint32_t crowd = weir__load(&stage->crowd, relaxed);
+    const enum weir__yield_verdict verdict = weir__yield_took(now_ns - then_ns, crowd);
+    uint64_t end_ns = weir__load(&stage->yields_off_ns, relaxed);
+
+    if (verdict == WEIR__YIELD_HOG && now_ns >= end_ns) {
+        const uint64_t last_ns = weir__load(&stage->yields_pause_ns, relaxed);
+        const uint64_t pause_ns = weir__yield_pause(last_ns, end_ns, now_ns);
+        /* The loser met the same stranger: one pause for both. */
+        if (weir__cas(&stage->yields_off_ns, &end_ns, now_ns + pause_ns, relaxed)) {
+            weir__store(&stage->yields_pause_ns, pause_ns, relaxed);
+            weir__fetch_add(&stage->counters.yield_pauses, UINT64_C(1), relaxed);
+        }
+    }
+    return verdict;
+}
+
+/* Lets others run for as long as *word stays what it was, a bounded number of times: where many
+ * wait, the one that runs meanwhile is likely to be the flusher or a producer of the next batch,
+ * and this thread is spared a sleep and a wake-up. True: the word has changed. */
+static bool yield_first(struct weir__stage *stage,
+                        WEIR__ATOMIC(uint32_t) *word,
+                        uint32_t value,
+                        uint64_t deadline_ns,
+                        uint32_t *left)
+{
+    if (*left == 0) {
+        return false;
+    }
+    uint64_t now_ns = weir__now_ns();
+    if (now_ns < weir__load(&stage->yields_off_ns, relaxed)) {
+        *left = 0;
+        return false;
+    }
+    while (*left > 0 && now_ns < deadline_ns) {
+        (*left)--;
+        weir__yield();
+        /* Bit 0 only says that somebody else went to sleep. Acquire: as the load of value. */
+        if (((weir__load(word, acquire) ^ value) & ~1u) != 0) {
+            return true;
+        }
+        const uint64_t then_ns = now_ns;
+        now_ns = weir__now_ns();
+        const enum weir__yield_verdict verdict = weir__stage_yielded(stage, then_ns, now_ns);
+        if (verdict != WEIR__YIELD_ON) {
+            *left = 0;
+        }
+    }
+    return false;
+}
+
 int weir__stage_wait(struct weir__stage *stage,
                      weir_lsn lsn,
                      enum weir__level level,
@@ -110,8 +163,10 @@ int weir__stage_wait(struct weir__stage *stage,
                      uint64_t seq,
                      uint64_t deadline_ns)
 {
+    const uint32_t yield_from = stage->config.yield_from;
     bool counted = false;
     bool late = false;
+    uint32_t yields = WEIR__YIELDS_MAX;
 
     for (;;) {
         int code = level_verdict(stage, level, lsn);
@@ -120,10 +175,6 @@ int weir__stage_wait(struct weir__stage *stage,
         }
         if (late || deadline_ns == 0) {
             return -ETIMEDOUT;
-        }
-        if (!counted) {
-            counted = true;
-            weir__fetch_add(&stage->counters.waits[level], UINT64_C(1), relaxed);
         }
         /* The slot's own word when lsn is in a slot, so that only the acknowledgement of that batch
          * wakes us; else any move of the level. The level's word is loaded first: a slot that lsn
@@ -137,6 +188,13 @@ int weir__stage_wait(struct weir__stage *stage,
             word = &stage->slots[index].ack[level];
             value = weir__load(word, acquire);
         }
+        if (!counted) {
+            counted = true;
+            weir__fetch_add(index == WEIR__SLOT_NONE ? &stage->counters.waits[level]
+                                                     : &stage->slots[index].waits[level],
+                            UINT64_C(1),
+                            relaxed);
+        }
         /* After the value: a change since then makes the wait return. */
         code = level_verdict(stage, level, lsn);
         if (code != -EAGAIN) {
@@ -147,6 +205,11 @@ int weir__stage_wait(struct weir__stage *stage,
                                         leaves it out */
             continue;
         }
+        if (yield_from != 0 && weir__load(&stage->crowd, relaxed) >= yield_from &&
+            yield_first(stage, word, value, deadline_ns, &yields)) {
+            continue;
+        }
+        weir__fetch_add(&stage->counters.waits_slept, UINT64_C(1), relaxed);
         late = weir__gen_wait(word, value, deadline_ns) == -ETIMEDOUT;
         if (WEIR__PLANTED(woken_is_enough) && !late) {
             return 0;
@@ -195,7 +258,7 @@ weir_lsn weir__stage_end(struct weir__stage *stage)
             break;
         }
         if (look >= 4) {
-            sched_yield();
+            weir__yield();
         }
     }
     /* It never falls, whoever looks: the loser of the CAS sees a higher one, or tries again. */

@@ -83,6 +83,21 @@ enum weir_io {
     WEIR_IO_POSIX, /* no io_uring: pwritev2(RWF_DSYNC) by the flusher */
 };
 
+/* What waiting producers and the flusher do with the CPU before they sleep. Where many producers
+ * wait at once they yield it (sched_yield) a bounded number of times before they sleep, and the
+ * flusher lets those that it has just woken append before it seals the next batch, for 40 us at
+ * most. That spares sleeps and wake-ups, and makes batches larger; it makes the CPU look busy where
+ * it would have been idle, though other threads that want it get it. Where a yield gives the
+ * CPU to a stranger for a whole time slice, there are none for 16 ms, and up to 1 s if it comes back. */
+enum weir_policy {
+    /* Yields from 12 waiting producers per core on: more records for the same or less CPU each. */
+    WEIR_POLICY_DEFAULT = 0,
+    /* From 6 per core on: shorter waits, at up to twice the CPU per record, and no idle core. */
+    WEIR_POLICY_LOW_LATENCY,
+    /* Nobody yields, nobody is waited for. */
+    WEIR_POLICY_OFF,
+};
+
 /* What a record has survived. */
 enum weir_level {
     WEIR_DURABLE = 0, /* power cut. The default of everything */
@@ -139,6 +154,7 @@ struct weir_options {
     uint64_t stall_warn_ns;  /* 0 = 1 s */
     uint64_t stall_limit_ns; /* beyond it the log is poisoned with WEIR_ESTALLED. 0 = never */
     weir_lsn first_lsn; /* at creation only: where the LSNs begin, multiple of the block. 0 = 0 */
+    enum weir_policy policy;
     /* Borrowed until close. NULL = jemalloc if the process has it, else malloc. */
     const struct weir_memory_hooks *memory;
     /* Called from the flusher, the keeper and from weir_open; must not call weir on the same log;
@@ -268,6 +284,10 @@ struct weir_log_info {
     char crc32c[16];        /* form in use */
     char fs_name[24];
     char io_reason[400]; /* why io_used is what it is */
+    enum weir_policy policy;
+    uint32_t cores;       /* that this process could use when it opened the log */
+    uint32_t yield_from;  /* waiting producers from which on they yield; 0: never */
+    uint32_t collect_max; /* waiting producers that the flusher collects at most; 0: none */
 };
 WEIR_API void weir_log_describe(struct weir_log *log, struct weir_log_info *info_out);
 
@@ -485,9 +505,13 @@ WEIR_API int weir_cursor_batch(struct weir_cursor *cursor, struct weir_batch_inf
     X(inflight_max, "most operations under way at once")                                           \
     X(flusher_sleeps, "times the flusher slept")                                                   \
     X(flusher_wakes, "times a producer woke it")                                                   \
+    X(collects, "times the flusher let producers run before it sealed a slot")                     \
+    X(collects_met, "of these, as many as expected had come")                                      \
     X(ack_wakes, "wake-up calls for waiters")                                                      \
-    X(waits_durable, "calls that slept for durability")                                            \
-    X(waits_written, "calls that slept for the written level")                                     \
+    X(waits_durable, "calls that waited for durability")                                           \
+    X(waits_written, "calls that waited for the written level")                                    \
+    X(waits_slept, "sleeps of those")                                                              \
+    X(yield_pauses, "times yields were given up for a while because a stranger had the CPU")       \
     X(stalls_slot, "calls that slept because every slot was full or a slot was changing")          \
     X(stalls_oversize, "calls that slept for an oversize buffer")                                  \
     X(stalls_segment, "times the next segment was not ready")                                      \

@@ -482,6 +482,7 @@ static void life_choose(bool first)
         o->max_inflight = 1 + (uint32_t)sim_below(sim_chance(300) ? 8 : 4);
         o->spare_segments = 1 + (uint32_t)sim_below(2);
         o->recycle_segments = 1 + (uint32_t)sim_below(6);
+        o->policy = (enum weir_policy)sim_below(3);
     }
     o->buffered = sim_chance(history.buffered_per_mille);
     if (o->slot_bytes > o->segment_bytes - o->block_bytes) {

@@ -601,6 +601,16 @@ int weir__futex_wait(WEIR__ATOMIC(uint32_t) *word, uint32_t value, uint64_t dead
     return sim_block(word, deadline_ns) ? 0 : -ETIMEDOUT;
 }
 
+void weir__yield(void)
+{
+    sim_switch();
+}
+
+unsigned weir__cores(void)
+{
+    return 0; /* the least: two who wait are a crowd already */
+}
+
 int weir__futex_wake(WEIR__ATOMIC(uint32_t) *word, int count)
 {
     const unsigned woken = sim_rouse(word, (unsigned)count);

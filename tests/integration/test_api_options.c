@@ -66,6 +66,8 @@ static const struct refusal refusals[] = {
     REFUSED("first_lsn", .first_lsn = UINT64_C(1) << 63),
     REFUSED("first_lsn", .first_lsn = UINT64_MAX - 4095),
     REFUSED("record_bytes_max", .record_bytes_max = UINT32_C(1) << 31),
+    REFUSED("policy", .policy = (enum weir_policy)3),
+    REFUSED("policy", .policy = (enum weir_policy) - 1),
     REFUSED("memory", .memory = &half_hooks),
 };
 
@@ -215,6 +217,31 @@ static void huge_pages_are_asked_for_unless_refused(void **state)
     }
 }
 
+/* From 12 or 6 waiting producers per core on they yield, 16 per core are collected; or nobody. */
+static void policy_is_described_in_numbers(void **state)
+{
+    (void)state;
+    const uint32_t per_core[] = {
+        [WEIR_POLICY_DEFAULT] = 12,
+        [WEIR_POLICY_LOW_LATENCY] = 6,
+        [WEIR_POLICY_OFF] = 0,
+    };
+    for (int policy = WEIR_POLICY_DEFAULT; policy <= WEIR_POLICY_OFF; policy++) {
+        struct rig rig;
+        struct weir_log_info info;
+        rig_make(&rig, &rig_ways[8]);
+        rig.options.policy = (enum weir_policy)policy;
+        assert_int_equal(rig_open_plain(&rig), 0);
+        weir_log_describe(rig.log, &info);
+        assert_int_equal(info.policy, policy);
+        assert_true(info.cores >= 1);
+        assert_int_equal(info.yield_from, per_core[policy] * info.cores);
+        assert_int_equal(info.collect_max, policy == WEIR_POLICY_OFF ? 0 : 16 * info.cores);
+        assert_int_equal(rig_close(&rig), 0);
+        rig_destroy(&rig);
+    }
+}
+
 static void defaults_are_what_the_header_says(void **state)
 {
     (void)state;
@@ -242,6 +269,7 @@ static void defaults_are_what_the_header_says(void **state)
     assert_string_not_equal(info.io_reason, "");
     assert_true(info.sync_ns > 0);
     assert_true(info.huge_pages);
+    assert_int_equal(info.policy, WEIR_POLICY_DEFAULT);
     weir_log_report(log, &report);
     assert_int_equal(report.verdict, WEIR_VERDICT_CLEAN);
     assert_int_equal(report.end_lsn, info.block_bytes);
@@ -536,6 +564,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_record_limit_beyond_a_segment_is_refused),
         cmocka_unit_test(sizes_that_are_no_multiple_of_the_logs_block_are_refused),
         cmocka_unit_test(structs_of_other_versions_are_read_as_far_as_they_go),
+        cmocka_unit_test(policy_is_described_in_numbers),
         cmocka_unit_test(defaults_are_what_the_header_says),
         cmocka_unit_test(huge_pages_are_asked_for_unless_refused),
         cmocka_unit_test(the_report_names_the_log_and_its_epoch),

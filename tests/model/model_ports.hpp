@@ -28,6 +28,8 @@ int weir__futex_wait(WEIR__ATOMIC(uint32_t) *word, uint32_t value, uint64_t dead
     return why == rl::unpark_reason_timeout ? -ETIMEDOUT : 0;
 }
 
+void weir__yield(void) { rl::ctx().yield(1, RL_INFO); }
+
 int weir__futex_wake(WEIR__ATOMIC(uint32_t) *word, int count)
 {
     rl::context &c = rl::ctx();

@@ -10,6 +10,7 @@
 
 static void *model_memcpy(void *to, const void *from, size_t bytes);
 
+#include "stage/crowd.c"
 #include "stage/stage.c"
 #include "stage/reserve.c"
 #include "stage/retire.c"
@@ -225,6 +226,7 @@ template <int N> struct test : rl::test_suite<test<N>, N> {
         for (auto *a : w32) a->touch();
         matom<uint64_t> *w64[] = {&stage->sealed_end, &stage->complete, &stage->level[0], &stage->level[1], &stage->word};
         for (auto *a : w64) a->touch();
+        stage->crowd.cheap = stage->yields_off_ns.cheap = stage->yields_pause_ns.cheap = 1;
         matom<uint64_t> *count = (matom<uint64_t> *)&stage->counters;
         for (size_t i = 0; i < sizeof stage->counters / sizeof *count; i++) count[i].cheap = 1;
         for (uint32_t i = 0; i < stage->slot_count; i++) {
@@ -232,6 +234,7 @@ template <int N> struct test : rl::test_suite<test<N>, N> {
             s->pend.touch(); s->ack[0].touch(); s->ack[1].touch(); s->pins.touch(); s->base.touch(); s->prev_end.touch(); s->seq.touch();
             s->first.touch();
             s->straggling_since_ns.cheap = 1;
+            s->waits[0].cheap = s->waits[1].cheap = 1;
             s->segment_number.touch(); s->segment_base.touch(); s->chain.touch(); s->end.touch(); s->records.touch(); s->full.touch();
         }
     }

@@ -35,6 +35,7 @@ struct bench_options {
     int wait;
     bool async;
     int io;
+    int policy;
     uint64_t segment_bytes;
     uint64_t retain_bytes;
     uint64_t slot_bytes;
@@ -69,6 +70,7 @@ static void result_json(const struct bench_options *options,
     json_member_text(&json, "engine", "weir");
     json_member_text(&json, "version", weir_version());
     json_member_text(&json, "io", text_io(info->io_used));
+    json_member_text(&json, "policy", text_policy_words[info->policy]);
     json_member_u64(&json, "producers", options->producers);
     json_member_u64(&json, "size", options->size);
     json_member_text(&json, "wait", wait_words[options->wait]);
@@ -120,6 +122,11 @@ static void result_print(const struct bench_options *options,
            wait_words[options->wait],
            options->async ? ", async" : "");
     printf("io             %s\n", info->io_reason);
+    printf("policy         %s: waiting producers yield from %" PRIu32 " on, up to %" PRIu32
+           " are collected\n",
+           text_policy_words[info->policy],
+           info->yield_from,
+           info->collect_max);
     printf("seconds        %.3f, after %.3f of warm-up\n",
            result->seconds,
            result->warm_up_seconds);
@@ -162,6 +169,7 @@ static void log_options_fill(const struct bench_options *options, struct weir_op
     const uint64_t group_bytes = options->group * (options->size + FRAME_BYTES);
 
     log_options->io = (enum weir_io)options->io;
+    log_options->policy = (enum weir_policy)options->policy;
     log_options->segment_bytes = options->segment_bytes;
     log_options->slot_bytes = (uint32_t)options->slot_bytes;
     log_options->slots = (uint32_t)options->slots;
@@ -239,8 +247,9 @@ static const struct verb_text text = {
         "where the volume is too small for it. What was written is removed at the end, unless\n"
         "--keep.\n"
         "\n"
-        "With --json, one line: engine, version, io (the way in use), producers, size, wait,\n"
-        "async, seconds (of the window), records, ops_per_s (records), mb_per_s (10^6 payload\n"
+        "With --json, one line: engine, version, io (the way in use), policy, producers, size,\n"
+        "wait, async, seconds (of the window), records, ops_per_s (records), mb_per_s (10^6 "
+        "payload\n"
         "bytes), lat_us (time of a call; with --wait durable, call to acknowledgement; of a\n"
         "group, the whole group), ack_us (only with --async: from the beginning of the append\n"
         "to durability, sampled: one call in 1000, and at least one per ms and thread), cpu_s\n"
@@ -331,6 +340,12 @@ int bench_main(int argc, char **argv)
          .value = "auto|chain|dsync|posix",
          .choices = text_io_words,
          .help = "how batches are made durable (default auto)"},
+        {.name = "policy",
+         .kind = OPTION_CHOICE,
+         .target = &options.policy,
+         .value = "default|low-latency|off",
+         .choices = text_policy_words,
+         .help = "what waiting producers do before they sleep (default default)"},
         {.name = "segment",
          .kind = OPTION_BYTES,
          .target = &options.segment_bytes,

@@ -19,6 +19,13 @@ const char *const text_io_words[] = {
     NULL,
 };
 
+const char *const text_policy_words[] = {
+    [WEIR_POLICY_DEFAULT] = "default",
+    [WEIR_POLICY_LOW_LATENCY] = "low-latency",
+    [WEIR_POLICY_OFF] = "off",
+    NULL,
+};
+
 const char *const text_level_words[] = {
     [WEIR_DURABLE] = "durable",
     [WEIR_WRITTEN] = "written",

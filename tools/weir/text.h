@@ -23,6 +23,7 @@ struct text text_lsn(weir_lsn lsn);
 struct text text_time(uint64_t wall_ns);
 
 const char *text_io(enum weir_io io);
+
 const char *text_level(enum weir_level level);
 const char *text_verdict(enum weir_verdict verdict);
 /* 1, 0, -1: "yes", "no", "unknown" */
@@ -31,6 +32,8 @@ const char *text_bool(bool value);
 
 /* For OPTION_CHOICE tables; the indices are the enums' values. */
 extern const char *const text_io_words[];
+/* The same of enum weir_policy. */
+extern const char *const text_policy_words[];
 extern const char *const text_level_words[];
 
 /* An error that says nothing, to be filled by a call. */

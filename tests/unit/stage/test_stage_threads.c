@@ -465,8 +465,7 @@ static bool all_asleep(void *ctx)
             return false;
         }
     }
-    return weir__load(&sleepers->toy->stage.counters.waits[WEIR__LEVEL_DURABLE], relaxed) ==
-           2 * WAITERS;
+    return weir__stage_waits(&sleepers->toy->stage, WEIR__LEVEL_DURABLE) == 2 * WAITERS;
 }
 
 /* Two batches, four sleepers each: the acknowledgement of one is nothing to those of the other. */

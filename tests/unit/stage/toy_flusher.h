@@ -121,6 +121,7 @@ static inline void toy_make(struct toy *toy, const struct toy_config *config)
         .oversize_bytes = config->oversize_bytes,
         .block_bytes = TOY_BLOCK,
         .segment_bytes = config->segment_bytes,
+        .yield_from = 2, /* the crowd is 0 where a test leaves it alone: nobody yields */
         .epoch = 1,
         .nonce = 2,
         .prepared_end = &toy->prepared_end,
@@ -447,6 +448,7 @@ static inline void toy_start(struct toy *toy, uint64_t seed)
 {
     toy->flusher_random.state = seed;
     toy->device_random.state = seed + 1;
+    weir__store(&toy->stage.crowd, seed % 2 == 0 ? 64u : 0u, relaxed);
     if (pthread_create(&toy->flusher, NULL, toy_flusher, toy) != 0 ||
         pthread_create(&toy->device, NULL, toy_device, toy) != 0) {
         abort();
