@@ -32,11 +32,22 @@ static const struct verb_text text = {
         "acknowledged record must be\n"
         "there, byte for byte, once, at its place, groups whole; nothing that was cut may come "
         "back; nobody may sleep\n"
-        "for ever. The same seeds give the same digest, with any number of jobs.\n",
+        "for ever. The same seeds give the same digest, with any number of jobs.\n"
+        "\n"
+        "With --exhaustive there is no chance: every short history of append (a), group (g), "
+        "rotate "
+        "(r), trim (t) and\n"
+        "reopen (o), by each way of writing; before every change of its disk, every power cut, "
+        "which keeps of each dirty\n"
+        "unit (a version of a sector, a file's length, a change of names) either; equal states "
+        "once. Each must recover,\n"
+        "take a record more, and recover again. With more than 12 dirty units 4,096 of the cuts "
+        "are tried.\n",
     .exits = ARGS_EXITS,
     .example = "  weir-stress sim --seeds 1..100000\n"
                "  weir-stress sim --for 10m --faults all\n"
-               "  weir-stress sim --seeds 4711 --print\n",
+               "  weir-stress sim --seeds 4711 --print\n"
+               "  weir-stress sim --exhaustive --unit 512\n",
 };
 
 #ifndef WEIR_STRESS_SIM
@@ -57,6 +68,7 @@ int sim_main(int argc, char **argv)
 #else
 
 #include "sim/disk.h"
+#include "sim/exhaust.h"
 #include "sim/history.h"
 
 #include <errno.h>
@@ -334,6 +346,51 @@ static int sim_run(struct sim *sim)
     return found || sim->jobs == 0 ? STATUS_FAILED : STATUS_OK;
 }
 
+/* ---- exhaustive ------------------------------------------------------------------------------ */
+
+static struct progress exhaust_progress;
+static uint64_t exhaust_deadline_ns; /* 0: none */
+static bool exhaust_stopped;
+
+static bool exhaust_goes_on(uint64_t done, uint64_t all)
+{
+    progress_show(&exhaust_progress, done, all);
+    exhaust_stopped = exhaust_deadline_ns != 0 && clock_now_ns() >= exhaust_deadline_ns;
+    return !exhaust_stopped;
+}
+
+static int exhaust_main(struct exhaust_options *options, uint64_t for_ns)
+{
+    struct exhaust_counts counts = {0};
+    char why[800];
+    const uint64_t begun_ns = clock_now_ns();
+
+    exhaust_deadline_ns = for_ns == 0 ? 0 : begun_ns + for_ns;
+    options->go_on = exhaust_goes_on;
+    progress_begin(&exhaust_progress, "sim --exhaustive");
+    const bool good = exhaust_run(options, &counts, why, sizeof why);
+    progress_end(&exhaust_progress);
+#define LINE(name, what) printf("%-22s%" PRIu64 "  (%s)\n", #name, counts.name, what);
+    EXHAUST_COUNTS_TABLE(LINE)
+#undef LINE
+    printf("seconds               %.1f\n", (double)(clock_now_ns() - begun_ns) / 1e9);
+    if (!good) {
+        printf("result                FAULTS FOUND\n");
+        fflush(stdout);
+        fprintf(stderr, "%s\n", why);
+        fprintf(stderr,
+                "run it again: weir-stress sim --exhaustive --unit %u --nested %u --history %.*s\n",
+                options->unit_bytes,
+                options->nested,
+                (int)strcspn(why + strlen("history "), ","),
+                why + strlen("history "));
+        return STATUS_FAILED;
+    }
+    printf("result                nothing found%s\n",
+           exhaust_stopped ? ", and not all was looked at" : "");
+    return STATUS_OK;
+}
+
 /* ---- the command line ------------------------------------------------------------------------ */
 
 static bool seeds_read(const char *word, struct sim *sim)
@@ -378,6 +435,11 @@ int sim_main(int argc, char **argv)
     const char *duration = NULL;
     bool print = false;
     uint64_t depth = 4;
+    bool exhaustive = false;
+    uint64_t unit = 4096;
+    uint64_t operations = 0;
+    uint64_t nested = 0;
+    const char *word = NULL;
     const struct option_row rows[] = {
         {.name = "seeds",
          .kind = OPTION_WORD,
@@ -410,6 +472,38 @@ int sim_main(int argc, char **argv)
          .choices = faults_words,
          .help = "besides crashes; all: also what no log survives (rot, lost and misdirected "
                  "writes): it may refuse then (default some)"},
+        {.name = "exhaustive",
+         .kind = OPTION_FLAG,
+         .target = &exhaustive,
+         .help =
+             "instead: every history of append, group, rotate, trim, reopen, every crash point, "
+             "every power cut there"},
+        {.name = "unit",
+         .kind = OPTION_NUMBER,
+         .target = &unit,
+         .value = "BYTES",
+         .min = 512,
+         .max = 4096,
+         .help = "exhaustive: of a sector and a block, 512 or 4096 (default 4096)"},
+        {.name = "operations",
+         .kind = OPTION_NUMBER,
+         .target = &operations,
+         .value = "N",
+         .min = 1,
+         .max = 8,
+         .help = "exhaustive: of a history, at most (default 4; with units of 512 bytes 3)"},
+        {.name = "nested",
+         .kind = OPTION_NUMBER,
+         .target = &nested,
+         .value = "N",
+         .min = 0,
+         .max = 3,
+         .help = "exhaustive: cut the power inside of recoveries, too, so many deep (default 0)"},
+        {.name = "history",
+         .kind = OPTION_WORD,
+         .target = &word,
+         .value = "WORD",
+         .help = "exhaustive: this one alone, of the letters a g r t o"},
         {.name = "print",
          .kind = OPTION_FLAG,
          .target = &print,
@@ -433,6 +527,25 @@ int sim_main(int argc, char **argv)
     }
     if (print && (sim.from != sim.to || sim.for_ns != 0)) {
         return args_wrong(&text, "--print is for a single seed");
+    }
+    if (exhaustive) {
+        if (unit != 512 && unit != 4096) {
+            return args_wrong(&text, "--unit %u: must be 512 or 4096", (unsigned)unit);
+        }
+        if (word != NULL &&
+            (*word == '\0' || strlen(word) > 8 || word[strspn(word, "agrto")] != '\0')) {
+            return args_wrong(&text, "--history %s: must be 1 to 8 of the letters a g r t o", word);
+        }
+        struct exhaust_options options = {
+            .operations = operations != 0 ? (unsigned)operations
+                          : unit == 512   ? 3
+                                          : 4,
+            .unit_bytes = (uint32_t)unit,
+            .units = 12,
+            .nested = (unsigned)nested,
+            .only = word,
+        };
+        return exhaust_main(&options, sim.for_ns);
     }
     if (sim.jobs == 0) {
         const long processors = sysconf(_SC_NPROCESSORS_ONLN);

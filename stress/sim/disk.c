@@ -5,7 +5,7 @@
  * that chance chooses among the runs (inside a run the links decide), and hands the results out. So
  * an operation takes effect at some moment between its push and its event, and a crash meets some
  * that were begun and not carried out. */
-#include "disk.h"
+#include "disk_state.h"
 
 #include "base/num.h"
 #include "format/control.h"
@@ -16,15 +16,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define INODES_MAX 192u
-#define FILES_MAX 64u /* open descriptors */
-#define NAME_BYTES 48u
-#define NAMES_MAX 128u
-#define CHANGES_MAX 1024u
-#define QUEUES_MAX 6u /* the flusher's, and of each cursor that reads ahead */
-#define QUEUE_OPS_MAX 64u
-#define FIRST_DESCRIPTOR 3
 
 uint64_t sim_fault_count[SIM_FAULTS];
 const char *const sim_fault_names[SIM_FAULTS] = {
@@ -38,93 +29,7 @@ const char *const sim_fault_texts[SIM_FAULTS] = {
 #undef TEXT_OF
 };
 
-/* A write that is not durable, as it was carried out. */
-struct unsynced {
-    uint64_t offset;
-    size_t bytes;
-    uint8_t *data;
-};
-
-struct inode {
-    bool used;
-    unsigned links; /* names and descriptors that lead here */
-    uint8_t *now;
-    uint8_t *durable;
-    size_t room; /* of both */
-    uint64_t bytes;
-    uint64_t durable_bytes;
-    bool bad; /* bytes that cannot be read, in this life */
-    uint64_t bad_from;
-    uint64_t bad_to;
-    bool dropped; /* a sync failed: what the kernel shows (now) may be nowhere else */
-    struct unsynced *unsynced;
-    size_t unsynced_count;
-    size_t unsynced_room;
-};
-
-struct entry {
-    char name[NAME_BYTES];
-    unsigned inode;
-};
-
-struct names {
-    struct entry entries[NAMES_MAX];
-    unsigned count;
-};
-
-enum change_kind { CHANGE_CREATE = 1, CHANGE_RENAME, CHANGE_UNLINK };
-
-struct change {
-    enum change_kind kind;
-    char name[NAME_BYTES];
-    char to[NAME_BYTES];
-    unsigned inode;
-};
-
-struct descriptor {
-    bool used;
-    bool directory;
-    bool writes;
-    bool direct;
-    unsigned inode;
-};
-
-struct queued {
-    struct weir__op op;
-    bool first; /* of its run */
-    bool over;
-};
-
-struct queue {
-    bool open;
-    bool broken;
-    unsigned entries;
-    struct queued queued[QUEUE_OPS_MAX];
-    unsigned queued_count;
-    struct weir__event events[QUEUE_OPS_MAX];
-    unsigned event_count;
-    bool woken;
-};
-
-static struct {
-    struct sim_disk_config config;
-    struct inode inodes[INODES_MAX];
-    struct names now;
-    struct names durable;
-    struct change changes[CHANGES_MAX];
-    unsigned change_count;
-    struct descriptor descriptors[FILES_MAX];
-    bool locked;
-    bool lost_bytes;
-    bool writes_dead; /* until this process is gone */
-    bool syncs_dead;
-    uint64_t steps;
-    uint64_t crash_at;
-    unsigned crash_names; /* 0: no crash at names */
-    uint64_t crash_names_steps;
-
-    struct queue queues[QUEUES_MAX];
-} disk;
+struct disk disk;
 
 /* ---- faults ---------------------------------------------------------------------------------- */
 
@@ -165,6 +70,9 @@ static void device_wait(void)
 static void step(void)
 {
     disk.steps++;
+    if (disk.observer != NULL) {
+        disk.observer();
+    }
     if (disk.steps >= disk.crash_at) {
         sim_crash();
     }
@@ -202,7 +110,7 @@ bool sim_disk_lost_bytes(void)
 
 /* ---- inodes ---------------------------------------------------------------------------------- */
 
-static void *must(void *block)
+void *disk_must(void *block)
 {
     if (block == NULL) {
         fprintf(stderr, "weir-stress sim: out of memory\n");
@@ -219,7 +127,7 @@ static void inode_forget_unsynced(struct inode *inode)
     inode->unsynced_count = 0;
 }
 
-static void inode_free(struct inode *inode)
+void disk_inode_free(struct inode *inode)
 {
     inode_forget_unsynced(inode);
     free(inode->unsynced);
@@ -228,7 +136,7 @@ static void inode_free(struct inode *inode)
     memset(inode, 0, sizeof *inode);
 }
 
-static unsigned inode_new(void)
+unsigned disk_inode_new(void)
 {
     for (unsigned i = 0; i < INODES_MAX; i++) {
         if (!disk.inodes[i].used) {
@@ -261,20 +169,20 @@ static void inodes_sweep(void)
     }
     for (unsigned i = 0; i < INODES_MAX; i++) {
         if (disk.inodes[i].used && !needed[i]) {
-            inode_free(&disk.inodes[i]);
+            disk_inode_free(&disk.inodes[i]);
         }
     }
 }
 
-static void inode_grow(struct inode *inode, uint64_t bytes)
+void disk_inode_grow(struct inode *inode, uint64_t bytes)
 {
     if (bytes > inode->room) {
         size_t room = inode->room == 0 ? 16384 : inode->room;
         while (room < bytes) {
             room *= 2;
         }
-        inode->now = must(realloc(inode->now, room));
-        inode->durable = must(realloc(inode->durable, room));
+        inode->now = disk_must(realloc(inode->now, room));
+        inode->durable = disk_must(realloc(inode->durable, room));
         memset(inode->now + inode->room, 0, room - inode->room);
         memset(inode->durable + inode->room, 0, room - inode->room);
         inode->room = room;
@@ -287,16 +195,16 @@ static void inode_write(struct inode *inode, uint64_t offset, const uint8_t *dat
     if (bytes == 0) {
         return;
     }
-    inode_grow(inode, offset + bytes);
+    disk_inode_grow(inode, offset + bytes);
     memcpy(inode->now + offset, data, bytes);
     inode->bytes = weir__max_u64(inode->bytes, offset + bytes);
     if (inode->unsynced_count == inode->unsynced_room) {
         inode->unsynced_room = inode->unsynced_room == 0 ? 16 : 2 * inode->unsynced_room;
         inode->unsynced =
-            must(realloc(inode->unsynced, inode->unsynced_room * sizeof *inode->unsynced));
+            disk_must(realloc(inode->unsynced, inode->unsynced_room * sizeof *inode->unsynced));
     }
     struct unsynced *const write = &inode->unsynced[inode->unsynced_count++];
-    *write = (struct unsynced){offset, bytes, must(malloc(bytes))};
+    *write = (struct unsynced){offset, bytes, disk_must(malloc(bytes))};
     memcpy(write->data, data, bytes);
 }
 
@@ -350,9 +258,8 @@ static void inode_drop(struct inode *inode)
 
 /* ---- a power cut ----------------------------------------------------------------------------- */
 
-/* One sector's versions: durable, then after each unsynced write that touches it. keep: how many of
- * these writes count; UINT_MAX: chance. */
-static void sector_cut(struct inode *inode, uint64_t sector, bool exactly, bool newest)
+/* One sector's versions: durable, then after each unsynced write that touches it. */
+static void sector_cut(struct inode *inode, uint64_t sector)
 {
     const size_t size = disk.config.sector_bytes;
     const uint64_t from = sector * size;
@@ -366,8 +273,8 @@ static void sector_cut(struct inode *inode, uint64_t sector, bool exactly, bool 
     if (versions == 0) {
         return;
     }
-    const uint64_t keep = exactly ? (newest ? versions : 0) : sim_below(versions + 1);
-    bool tear = !exactly && keep < versions && fault(SIM_FAULT_torn);
+    const uint64_t keep = sim_below(versions + 1);
+    bool tear = keep < versions && fault(SIM_FAULT_torn);
     uint64_t done = 0;
     for (size_t i = 0; i < inode->unsynced_count; i++) {
         const struct unsynced *const write = &inode->unsynced[i];
@@ -392,11 +299,11 @@ static void sector_cut(struct inode *inode, uint64_t sector, bool exactly, bool 
 }
 
 /* Marks the sectors that unsynced writes touch, each once, and calls for them. */
-static unsigned inode_cut(struct inode *inode, bool exactly, uint64_t keep, unsigned unit)
+static void inode_cut(struct inode *inode)
 {
     const size_t size = disk.config.sector_bytes;
     const size_t sectors = (inode->room + size - 1) / size;
-    uint8_t *const touched = must(calloc(1, sectors + 1));
+    uint8_t *const touched = disk_must(calloc(1, sectors + 1));
 
     for (size_t i = 0; i < inode->unsynced_count; i++) {
         const struct unsynced *const write = &inode->unsynced[i];
@@ -407,16 +314,13 @@ static unsigned inode_cut(struct inode *inode, bool exactly, uint64_t keep, unsi
     }
     for (uint64_t s = 0; s < sectors; s++) {
         if (touched[s] != 0) {
-            sector_cut(inode, s, exactly, unit < 64 && (keep >> unit & 1) != 0);
-            unit++;
+            sector_cut(inode, s);
         }
     }
     free(touched);
     /* The length: as it was durable, or as it is. */
     if (inode->bytes != inode->durable_bytes) {
-        const bool newer = exactly ? unit < 64 && (keep >> unit & 1) != 0 : sim_chance(500);
-        unit++;
-        if (newer) {
+        if (sim_chance(500)) {
             inode->durable_bytes = inode->bytes;
         } else if (inode->durable_bytes < inode->room) {
             memset(inode->durable + inode->durable_bytes,
@@ -430,7 +334,6 @@ static unsigned inode_cut(struct inode *inode, bool exactly, uint64_t keep, unsi
     }
     inode->bytes = inode->durable_bytes;
     inode->dropped = false;
-    return unit;
 }
 
 static struct entry *names_find(struct names *names, const char *name)
@@ -466,7 +369,7 @@ static void names_remove(struct names *names, const char *name)
     }
 }
 
-static void change_apply(struct names *names, const struct change *change)
+void disk_change_apply(struct names *names, const struct change *change)
 {
     struct entry *entry;
 
@@ -518,7 +421,7 @@ static void queues_scatter(void)
     }
 }
 
-static void process_gone(void)
+void disk_process_gone(void)
 {
     disk.locked = false;
     disk.writes_dead = false;
@@ -538,66 +441,43 @@ static void process_gone(void)
 void sim_disk_kill(void)
 {
     queues_scatter();
-    process_gone();
-}
-
-static unsigned cut(bool exactly, uint64_t keep)
-{
-    unsigned unit = 0;
-
-    for (unsigned i = 0; i < INODES_MAX; i++) {
-        if (disk.inodes[i].used) {
-            unit = inode_cut(&disk.inodes[i], exactly, keep, unit);
-        }
-    }
-    for (unsigned i = 0; i < disk.change_count; i++) {
-        const bool kept = exactly ? unit < 64 && (keep >> unit & 1) != 0 : sim_chance(600);
-        unit++;
-        if (kept) {
-            change_apply(&disk.durable, &disk.changes[i]);
-        }
-    }
-    disk.change_count = 0;
-    disk.now = disk.durable;
-    disk.lost_bytes = false;
-    process_gone();
-    return unit;
+    disk_process_gone();
 }
 
 void sim_disk_power_cut(void)
 {
     queues_scatter();
-    (void)cut(false, 0);
-}
-
-void sim_disk_power_cut_exactly(uint64_t keep)
-{
-    (void)cut(true, keep);
-}
-
-unsigned sim_disk_dirty_units(void)
-{
-    unsigned units = disk.change_count;
-    const size_t size = disk.config.sector_bytes;
-
     for (unsigned i = 0; i < INODES_MAX; i++) {
-        const struct inode *const inode = &disk.inodes[i];
-        if (!inode->used) {
-            continue;
-        }
-        units += inode->bytes != inode->durable_bytes;
-        const size_t sectors = (inode->room + size - 1) / size;
-        for (uint64_t s = 0; s < sectors; s++) {
-            for (size_t k = 0; k < inode->unsynced_count; k++) {
-                const struct unsynced *const write = &inode->unsynced[k];
-                if (write->offset < (s + 1) * size && write->offset + write->bytes > s * size) {
-                    units++;
-                    break;
-                }
-            }
+        if (disk.inodes[i].used) {
+            inode_cut(&disk.inodes[i]);
         }
     }
-    return units;
+    for (unsigned i = 0; i < disk.change_count; i++) {
+        if (sim_chance(600)) {
+            disk_change_apply(&disk.durable, &disk.changes[i]);
+        }
+    }
+    disk.change_count = 0;
+    disk.now = disk.durable;
+    disk.lost_bytes = false;
+    disk_process_gone();
+}
+
+void sim_disk_power_cut_bare(void)
+{
+    for (unsigned i = 0; i < INODES_MAX; i++) {
+        struct inode *const inode = &disk.inodes[i];
+        if (inode->used && inode->room > 0) {
+            inode_forget_unsynced(inode);
+            memcpy(inode->now, inode->durable, inode->room);
+            inode->bytes = inode->durable_bytes;
+            inode->dropped = false;
+        }
+    }
+    disk.change_count = 0;
+    disk.now = disk.durable;
+    disk.lost_bytes = false;
+    disk_process_gone();
 }
 
 bool sim_disk_copy(uint8_t *out, size_t bytes, uint32_t align)
@@ -743,7 +623,7 @@ static int disk_sync_dir(struct weir__io *io, int dir)
         return -EIO;
     }
     for (unsigned i = 0; i < disk.change_count; i++) {
-        change_apply(&disk.durable, &disk.changes[i]);
+        disk_change_apply(&disk.durable, &disk.changes[i]);
     }
     disk.change_count = 0;
     inodes_sweep();
@@ -825,7 +705,7 @@ static int disk_open(struct weir__io *io, int dir, const char *name, unsigned fl
     if (sim_disk_used() >= disk.config.space_bytes || fault(SIM_FAULT_no_space)) {
         return no_space();
     }
-    what.inode = inode_new();
+    what.inode = disk_inode_new();
     names_set(&disk.now, name, what.inode);
     (void)change_new(CHANGE_CREATE, name, what.inode);
     return descriptor_new(what, file_out);
@@ -874,7 +754,7 @@ static int disk_rename(struct weir__io *io, int dir, const char *from, const cha
     }
     struct change *const change = change_new(CHANGE_RENAME, from, entry->inode);
     (void)snprintf(change->to, sizeof change->to, "%s", to);
-    change_apply(&disk.now, change);
+    disk_change_apply(&disk.now, change);
     return 0;
 }
 
@@ -891,7 +771,7 @@ static int disk_unlink(struct weir__io *io, int dir, const char *name)
     if (entry == NULL) {
         return -ENOENT;
     }
-    change_apply(&disk.now, change_new(CHANGE_UNLINK, name, entry->inode));
+    disk_change_apply(&disk.now, change_new(CHANGE_UNLINK, name, entry->inode));
     return 0;
 }
 
@@ -907,7 +787,7 @@ static int disk_truncate(struct weir__io *io, int file, uint64_t bytes)
     if (bytes > inode->bytes && sim_disk_used() + bytes - inode->bytes > disk.config.space_bytes) {
         return no_space();
     }
-    inode_grow(inode, bytes);
+    disk_inode_grow(inode, bytes);
     if (bytes < inode->bytes) {
         memset(inode->now + bytes, 0, (size_t)(inode->bytes - bytes));
     }
@@ -1039,6 +919,7 @@ static ssize_t do_write(const struct descriptor *file,
         return -EIO;
     }
     if (dsync) {
+        step(); /* a power cut here keeps any part of it */
         if (sync_fails()) {
             inode_drop(inode);
             return -EIO;
@@ -1390,7 +1271,7 @@ void sim_disk_configure(const struct sim_disk_config *config)
 void sim_disk_format(const struct sim_disk_config *config)
 {
     for (unsigned i = 0; i < INODES_MAX; i++) {
-        inode_free(&disk.inodes[i]);
+        disk_inode_free(&disk.inodes[i]);
     }
     disk.now.count = 0;
     disk.durable.count = 0;
@@ -1398,5 +1279,5 @@ void sim_disk_format(const struct sim_disk_config *config)
     disk.lost_bytes = false;
     disk.steps = 0;
     disk.config = *config;
-    process_gone();
+    disk_process_gone();
 }

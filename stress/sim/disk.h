@@ -82,6 +82,8 @@ void sim_disk_crash_at_name(unsigned names, uint64_t steps);
 /* After the crash: what is left when power is lost, or when only the process was killed. */
 void sim_disk_power_cut(void);
 void sim_disk_kill(void);
+/* A power cut that leaves nothing but what is durable. */
+void sim_disk_power_cut_bare(void);
 /* Did any file fail a sync since the format or the last power cut? Its unsynced bytes are then lost
  * for good, though the kernel still shows them to whoever reads through its cache. */
 bool sim_disk_lost_bytes(void);
@@ -97,17 +99,28 @@ bool sim_disk_copy(uint8_t *out, size_t bytes, uint32_t align);
 void sim_disk_lose_copy(void);
 /* Changes one bit of a durable byte, somewhere in use. False: there is none. */
 bool sim_disk_rot(void);
-/* Power cuts in the exhaustive search: units that are not durable, and the cut that keeps of the
- * n-th the newest version iff bit n of keep is set. */
-unsigned sim_disk_dirty_units(void);
-void sim_disk_power_cut_exactly(uint64_t keep);
 /* A value that two equal disk states share. */
 uint64_t sim_disk_hash(void);
 
+/* ---- every power cut (image.c) ---------------------------------------------------------------- */
+
+/* Calls observe when a change is about to begin, wherever that is; NULL: not any more. */
+void sim_disk_observe(void (*observe)(void));
+
+/* The disk at one moment, with all that a power cut there could keep of it: of each sector any
+ * version since it was durable, of each file's length the durable or the new one, each change of
+ * names or not. Of the queues: what may have begun. */
 struct sim_disk_image;
-/* The whole state, to come back to. */
-struct sim_disk_image *sim_disk_save(void);
-void sim_disk_restore(const struct sim_disk_image *image);
+struct sim_disk_image *sim_disk_image_take(void);
 void sim_disk_image_free(struct sim_disk_image *image);
+/* How many things there are to choose; the number of choices, UINT64_MAX if it is beyond. */
+unsigned sim_disk_image_units(const struct sim_disk_image *image);
+uint64_t sim_disk_image_choices(const struct sim_disk_image *image);
+/* A choice, 0 .. choices-1; where there are too many, any number stands for some choice. */
+void sim_disk_image_choose(struct sim_disk_image *image, uint64_t choice);
+/* A value that two equal states share, for the choice made. */
+uint64_t sim_disk_image_hash(const struct sim_disk_image *image);
+/* Makes the disk so. */
+void sim_disk_image_put(const struct sim_disk_image *image, const struct sim_disk_config *config);
 
 #endif

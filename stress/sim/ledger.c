@@ -10,6 +10,8 @@
 
 #include "machine.h"
 
+#include "format/batch.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -95,6 +97,8 @@ static uint32_t size_choose(void)
     case SIZES_SAME:
         bytes = history.size_same;
         break;
+    case SIZES_EXACT:
+        return history.size_same;
     case SIZES_LARGE:
         bytes = 800 + (uint32_t)sim_below(2800);
         break;
@@ -123,7 +127,9 @@ bool ledger_prepare(uint32_t producer, unsigned count, unsigned *first_out)
                                   .group_count = count};
         record->bytes = size_choose();
         /* A group has a largest size, too. */
-        if (count > 1 && count <= 5 && record->bytes > 400) {
+        if (history.sizes == SIZES_EXACT) {
+            /* Whoever asks for it knows that. */
+        } else if (count > 1 && count <= 5 && record->bytes > 400) {
             record->bytes = (uint32_t)sim_below(150);
         } else if (count > 5 && record->bytes > 60) {
             record->bytes = (uint32_t)sim_below(60);
@@ -243,15 +249,31 @@ struct record *walk_record(struct walk *walk, const struct weir_entry *entry)
     return record;
 }
 
-/* May a trim have taken it? Of a record that a reader knew only by its group's first ones, they
- * tell. */
-static bool record_trimmed(const struct record *record)
+/* Its LSN; of one that nobody has told, what another of its group tells: they stand next to each
+ * other. WEIR_LSN_NONE: nothing is known of any. */
+static weir_lsn record_lsn(unsigned index)
 {
+    const struct record *const record = &history.records[index];
+    const unsigned end = record->group + record->group_count;
     weir_lsn lsn = record->lsn;
 
-    for (unsigned i = 0; lsn == WEIR_LSN_NONE && i < record->group_count; i++) {
-        lsn = history.records[record->group + i].lsn;
+    for (unsigned other = record->group; lsn == WEIR_LSN_NONE && other < end; other++) {
+        lsn = history.records[other].lsn;
+        for (unsigned i = other; lsn != WEIR_LSN_NONE && i < index; i++) {
+            lsn += weir__frame_span(history.records[i].bytes);
+        }
+        for (unsigned i = index; lsn != WEIR_LSN_NONE && i < other; i++) {
+            lsn -= weir__frame_span(history.records[i].bytes);
+        }
     }
+    return lsn;
+}
+
+/* May a trim have taken it? */
+static bool record_trimmed(unsigned index)
+{
+    const weir_lsn lsn = record_lsn(index);
+
     return lsn != WEIR_LSN_NONE && lsn < history.trim_asked;
 }
 
@@ -260,7 +282,7 @@ static void record_missing(unsigned index, const struct walk *walk)
 {
     struct record *const record = &history.records[index];
 
-    if (record->gone || record_trimmed(record)) {
+    if (record->gone || record_trimmed(index)) {
         return;
     }
     if (record->ack != ACK_NONE && !history.damaged) {

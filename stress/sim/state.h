@@ -32,7 +32,7 @@ struct record {
 
 /* How large a history's records are. Records of one size fill the same places in each epoch: bytes
  * of a cut one then fit where a new one is due. */
-enum sizes { SIZES_MIXED = 0, SIZES_SECTOR, SIZES_SAME, SIZES_COUNT, SIZES_LARGE };
+enum sizes { SIZES_MIXED = 0, SIZES_SECTOR, SIZES_SAME, SIZES_COUNT, SIZES_LARGE, SIZES_EXACT };
 
 struct history {
     const struct history_options *options;

@@ -53,13 +53,24 @@ digest=$(value one digest)
 sum=$(printf '%016x' $((0x$(value behind digest) + 0x$(value first digest))))
 [ "$digest" = "$sum" ] || fail "a seed is not the same alone and behind others"
 
+# Every crash point and every power cut of the shortest histories, power cuts in recoveries among them; the rest takes minutes.
+for how in "--operations 1" "--operations 1 --unit 512 --history g" "--nested 2 --history t"; do
+    # shellcheck disable=SC2086
+    "$stress" sim --exhaustive $how >"$scratch/every" || fail "--exhaustive $how"
+    [ "$(value every states)" -gt 100 ] || fail "--exhaustive $how: hardly any state"
+    states=$(value every states)
+    # shellcheck disable=SC2086
+    "$stress" sim --exhaustive $how >"$scratch/every" || fail "--exhaustive $how"
+    [ "$(value every states)" -eq "$states" ] || fail "--exhaustive $how: not the same states twice"
+done
+
 # The line that runs a seed again.
 "$stress" sim --seeds 7 --depth 4 --faults some --print >"$scratch/print" || fail "--print"
 grep -q '^life 0: ' "$scratch/print" || fail "--print says nothing"
 
 # Command lines.
 "$stress" sim --help | grep -q -- --seeds || fail "--help"
-for wrong in "--seeds 0..3" "--seeds 5..4" "--seeds x" "--for 1y" "--for 0s" "--seeds 1..2 --print" "--faults few" "word"; do
+for wrong in "--seeds 0..3" "--seeds 5..4" "--seeds x" "--for 1y" "--for 0s" "--seeds 1..2 --print" "--faults few" "--exhaustive --unit 513" "--exhaustive --history x" "word"; do
     code=0
     # shellcheck disable=SC2086
     "$stress" sim $wrong >/dev/null 2>&1 || code=$?
