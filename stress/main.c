@@ -23,6 +23,7 @@ static const struct verb_row verb_rows[] = {
     {"seccomp",
      seccomp_main,
      "run a command with io_uring refused, or with unreadable parts of files"},
+    {"perf", perf_main, "measure the ratios that weir is held to, pass or fail per line"},
     {"append-child", append_child_main, NULL},
     {"follow-child", follow_child_main, NULL},
 };

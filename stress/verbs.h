@@ -8,6 +8,7 @@ int kill_main(int argc, char **argv);
 int powercut_main(int argc, char **argv);
 int sim_main(int argc, char **argv);
 int seccomp_main(int argc, char **argv);
+int perf_main(int argc, char **argv);
 /* Started by kill and powercut, not by people. */
 int append_child_main(int argc, char **argv);
 int follow_child_main(int argc, char **argv);

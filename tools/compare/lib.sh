@@ -36,8 +36,8 @@ engine_there() {
 fio_run() {
     local block=$1 seconds=$2 rw=$3 engine=$4 depth=$5
     shift 5
-    fio --name=job --filename="$work/fio.dat" --rw="$rw" --bs="$block" --direct=1 --overwrite=1 --size=256m --ioengine="$engine" --iodepth="$depth" --time_based --runtime="$seconds" \
-        --ramp_time=0.3 --lat_percentiles=1 --clat_percentiles=0 --percentile_list=50:90:99:99.9 --refill_buffers --output-format=json "$@" 2>/dev/null |
+    fio --name=job --filename="$work/fio.dat" --rw="$rw" --bs="$block" --direct=1 --overwrite=1 --size=256m --ioengine="$engine" --iodepth="$depth" --time_based --runtime="$(awk -v s="$seconds" 'BEGIN {printf "%.0fms", s * 1000}')" \
+        --ramp_time=300ms --lat_percentiles=1 --clat_percentiles=0 --percentile_list=50:90:99:99.9 --refill_buffers --output-format=json "$@" 2>/dev/null |
         awk -v engine="$engine" -v rw="$rw" '
             /"write" : \{/ {w = 1}
             w && /"bw_bytes"/ && !bw {gsub(/[^0-9.]/, "", $3); bw = $3}

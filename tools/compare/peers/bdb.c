@@ -87,13 +87,14 @@ static const char *bdb_version(void)
 
 int main(int argc, char **argv)
 {
-    static const char *const variants[] = {"flush", "zeroed", "dsync", NULL};
+    static const char *const variants[] = {"zeroed", "flush", "dsync", NULL};
     static const struct peer peer = {
         .name = "bdb",
         .variants = variants,
-        .about = "  flush   log_put(DB_FLUSH), files of 1 GiB, buffer of 32 MiB\n"
-                 "  zeroed  the same with files that are filled with zeros ahead\n"
-                 "  dsync   as flush, with DB_LOG_DSYNC\n",
+        .about =
+            "  zeroed  log_put(DB_FLUSH), a file that was filled with zeros, buffer of 32 MiB\n"
+            "  flush   the same over files of 1 GiB that are not filled\n"
+            "  dsync   as flush, with DB_LOG_DSYNC\n",
         .version = bdb_version,
         .open = bdb_open,
         .append = bdb_append,

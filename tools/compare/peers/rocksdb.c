@@ -122,12 +122,13 @@ static const char *rocksdb_log_version(void)
 
 int main(int argc, char **argv)
 {
-    static const char *const variants[] = {"recycled", "pipelined", "yield", "default", NULL};
+    static const char *const variants[] = {"pipelined", "recycled", "yield", "default", NULL};
     static const struct peer peer = {
         .name = "rocksdb",
         .variants = variants,
-        .about = "  recycled   recycled, filled log files, vector memtable, no adaptive yield\n"
-                 "  pipelined  the same with enable_pipelined_write\n"
+        .about = "  pipelined  recycled, filled log files, vector memtable, no adaptive yield,\n"
+                 "             enable_pipelined_write\n"
+                 "  recycled   the same without enable_pipelined_write\n"
                  "  yield      as recycled, with the adaptive yield that is RocksDB's default\n"
                  "  default    as it comes, with a memtable that is not flushed in the window\n",
         .version = rocksdb_log_version,

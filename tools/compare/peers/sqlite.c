@@ -152,14 +152,16 @@ static const char *sqlite_version(void)
 
 int main(int argc, char **argv)
 {
-    static const char *const variants[] = {"group", "exclusive", "pages64", "single", NULL};
+    static const char *const variants[] = {"exclusive", "group", "pages64", "single", NULL};
     static const struct peer peer = {
         .name = "sqlite",
         .variants = variants,
-        .about = "  group      WAL, synchronous=FULL, a transaction for all who wait\n"
-                 "  exclusive  the same with locking_mode=EXCLUSIVE\n"
-                 "  pages64    the same with pages of 64 KiB\n"
-                 "  single     a transaction per record\n",
+        .about = "  exclusive  WAL, synchronous=FULL, locking_mode=EXCLUSIVE, a transaction for "
+                 "all who\n"
+                 "             wait\n"
+                 "  group      the same with the normal locking_mode\n"
+                 "  pages64    as exclusive, with pages of 64 KiB\n"
+                 "  single     the normal locking_mode, a transaction per record\n",
         .version = sqlite_version,
         .open = sqlite_log_open,
         .thread_open = sqlite_thread_open,
