@@ -4,7 +4,8 @@
  * Loaded once from the names in the directory, then kept in step by whoever creates, renames or
  * unlinks a segment. Sorted by base, then by end; no two are equal; two that overlap are both
  * kept, because which of them is right is a question for whoever reads them. Sizes are tens to
- * thousands, so an insertion that moves the tail of the array is cheap.
+ * thousands, so an insertion that moves the tail of the array is cheap; a listing, which gives all
+ * of them in any order, is gathered first and sorted once.
  *
  * What can fail: memory, and the listing of the directory. Any thread: a mutex guards the array,
  * nothing is called under it but the allocator. */
@@ -69,8 +70,29 @@ static size_t ranges_lower(const struct weir__range *ranges, size_t count, struc
     return low;
 }
 
-/* Puts range into its place; makes room first. Under the mutex, or on an array that nobody else
- * sees. */
+/* Makes room for one more. */
+static int
+ranges_reserve(struct weir__mem *mem, struct weir__range **ranges, size_t count, size_t *room)
+{
+    if (count < *room) {
+        return 0;
+    }
+    const size_t more = *room == 0 ? CATALOG_ROOM_MIN : *room * 2;
+    struct weir__range *grown =
+        weir__mem_alloc(mem, more * sizeof *grown, _Alignof(struct weir__range));
+    if (grown == NULL) {
+        return -ENOMEM;
+    }
+    if (count > 0) {
+        memcpy(grown, *ranges, count * sizeof *grown);
+    }
+    weir__mem_free(mem, *ranges, *room * sizeof *grown);
+    *ranges = grown;
+    *room = more;
+    return 0;
+}
+
+/* Puts range into its place; makes room first. Under the mutex. */
 static int ranges_insert(struct weir__mem *mem,
                          struct weir__range **ranges,
                          size_t *count,
@@ -81,24 +103,58 @@ static int ranges_insert(struct weir__mem *mem,
     if (at < *count && range_equal((*ranges)[at], range)) {
         return -EEXIST;
     }
-    if (*count == *room) {
-        const size_t more = *room == 0 ? CATALOG_ROOM_MIN : *room * 2;
-        struct weir__range *grown =
-            weir__mem_alloc(mem, more * sizeof *grown, _Alignof(struct weir__range));
-        if (grown == NULL) {
-            return -ENOMEM;
-        }
-        if (*count > 0) {
-            memcpy(grown, *ranges, *count * sizeof *grown);
-        }
-        weir__mem_free(mem, *ranges, *room * sizeof *grown);
-        *ranges = grown;
-        *room = more;
+    const int error = ranges_reserve(mem, ranges, *count, room);
+    if (error != 0) {
+        return error;
     }
     memmove(*ranges + at + 1, *ranges + at, (*count - at) * sizeof **ranges);
     (*ranges)[at] = range;
     *count += 1;
     return 0;
+}
+
+/* Lets the range at root sink until none below it is larger. */
+static void ranges_sink(struct weir__range *ranges, size_t root, size_t count)
+{
+    const struct weir__range sinking = ranges[root];
+    for (size_t child = 2 * root + 1; child < count; child = 2 * root + 1) {
+        if (child + 1 < count && range_before(ranges[child], ranges[child + 1])) {
+            child++;
+        }
+        if (!range_before(sinking, ranges[child])) {
+            break;
+        }
+        ranges[root] = ranges[child];
+        root = child;
+    }
+    ranges[root] = sinking;
+}
+
+/* A heap sort: libc's qsort may take memory past the seam. */
+static void ranges_sort(struct weir__range *ranges, size_t count)
+{
+    for (size_t root = count / 2; root > 0; root--) {
+        ranges_sink(ranges, root - 1, count);
+    }
+    for (size_t end = count; end > 1; end--) {
+        const struct weir__range largest = ranges[0];
+        ranges[0] = ranges[end - 1];
+        ranges[end - 1] = largest;
+        ranges_sink(ranges, 0, end - 1);
+    }
+}
+
+/* Of a sorted array: each once. Return: how many are left. */
+static size_t ranges_unique(struct weir__range *ranges, size_t count)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (kept == 0 || !range_equal(ranges[kept - 1], ranges[i])) {
+            ranges[kept] = ranges[i];
+            kept++;
+        }
+    }
+    return kept;
 }
 
 /* ---- from the directory ---- */
@@ -118,9 +174,12 @@ static int catalog_visit(void *ctx, const char *name)
         return 0; /* foreign, or one of the other files of a log */
     }
     const int error =
-        ranges_insert(listing->mem, &listing->ranges, &listing->count, &listing->room, range);
-    /* A listing may give a name twice while the directory changes under it. */
-    return error == -EEXIST ? 0 : error;
+        ranges_reserve(listing->mem, &listing->ranges, listing->count, &listing->room);
+    if (error == 0) {
+        listing->ranges[listing->count] = range;
+        listing->count++;
+    }
+    return error;
 }
 
 int weir__catalog_load(struct weir__catalog *catalog,
@@ -138,6 +197,9 @@ int weir__catalog_load(struct weir__catalog *catalog,
                                UINT64_MAX,
                                "cannot list the log's directory");
     }
+    ranges_sort(listing.ranges, listing.count);
+    /* A listing may give a name twice while the directory changes under it. */
+    listing.count = ranges_unique(listing.ranges, listing.count);
     catalog_lock(catalog);
     struct weir__range *const old_ranges = catalog->ranges;
     const size_t old_room = catalog->room;

@@ -3,9 +3,11 @@
 #include "segment/catalog.h"
 #include "unit/segment/test_files.h"
 
+#include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 
 #include <cmocka.h>
 
@@ -218,6 +220,61 @@ static void load_reads_names_and_ignores_foreign_ones(void **state)
     files_remove_dir(path);
 }
 
+/* A directory that gives names in no order, and some twice: every count up to a few, and one that is
+ * large. */
+struct shuffled {
+    struct weir__io io;
+    struct weir__io_ops ops;
+    uint64_t count;
+};
+
+static int
+shuffled_list(struct weir__io *io, int dir, int (*visit)(void *ctx, const char *name), void *ctx)
+{
+    const struct shuffled *shuffled = (const struct shuffled *)(const void *)io;
+    (void)dir;
+    for (uint64_t i = 0; i < shuffled->count; i++) {
+        /* 7919 is a prime that divides no count here: each k once */
+        const uint64_t k = i * 7919 % shuffled->count;
+        char name[64];
+        snprintf(name,
+                 sizeof name,
+                 "%016" PRIx64 "-%016" PRIx64 ".weir",
+                 k * 0x1000,
+                 (k + 1) * 0x1000);
+        for (int times = k % 3 == 0 ? 2 : 1; times > 0; times--) {
+            const int rc = visit(ctx, name);
+            if (rc != 0) {
+                return rc;
+            }
+        }
+    }
+    return 0;
+}
+
+static void load_sorts_what_a_listing_gives_and_keeps_each_once(void **state)
+{
+    struct fixture *f = *state;
+    struct shuffled shuffled = {.ops = {.list_dir = shuffled_list}};
+    shuffled.io.ops = &shuffled.ops;
+    struct weir__dir dir = {.io = &shuffled.io};
+    struct weir__fault fault = WEIR__FAULT_NONE;
+    static const uint64_t counts[] = {0, 1, 2, 3, 4, 5, 6, 7, 15, 16, 17, 5000};
+    for (size_t c = 0; c < sizeof counts / sizeof counts[0]; c++) {
+        shuffled.count = counts[c];
+        assert_int_equal(weir__catalog_load(&f->catalog, &dir, &fault), 0);
+        assert_int_equal(weir__catalog_count(&f->catalog), counts[c]);
+        weir_lsn lsn = 0;
+        struct weir__range range;
+        for (uint64_t i = 0; i < counts[c]; i++) {
+            assert_true(weir__catalog_next(&f->catalog, lsn, &range));
+            assert_range(range, i * 0x1000, (i + 1) * 0x1000);
+            lsn = range.end;
+        }
+        assert_false(weir__catalog_next(&f->catalog, lsn, &range));
+    }
+}
+
 static void *alloc_until_none_left(void *ctx, size_t bytes, size_t align)
 {
     struct fixture *f = ctx;
@@ -281,6 +338,9 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(below_counts_whole_segments_only, setup, teardown),
         cmocka_unit_test_setup_teardown(load_reads_names_and_ignores_foreign_ones, setup, teardown),
+        cmocka_unit_test_setup_teardown(load_sorts_what_a_listing_gives_and_keeps_each_once,
+                                        setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(lack_of_memory_leaves_the_catalog_as_it_was,
                                         setup,
                                         teardown),
