@@ -307,6 +307,22 @@ static void open_calls_judge(struct perf *perf, const char *few, const char *man
            of_few.read_bytes);
 }
 
+/* Not judged: between few and many. */
+static void open_between(const struct perf *perf, const char *dir, unsigned segments)
+{
+    struct series ms = {.count = 0};
+    char what[128];
+
+    snprintf(what, sizeof(what), "open of a log of %u segments: ms", segments);
+    for (unsigned round = 0; round < perf->rounds && !stop_asked(); round++) {
+        const double took = open_ms(dir);
+        if (took >= 0) {
+            series_add(&ms, took);
+        }
+    }
+    line_stated(what, &ms, NULL);
+}
+
 void perf_open(struct perf *perf)
 {
     static const char what[] = "open, 10,000 segments of 256 KiB against 10: ms more";
@@ -347,6 +363,16 @@ void perf_open(struct perf *perf)
              segments,
              series_median(&few_ms));
     line_at_most(perf, what, &more_ms, OPEN_MS_MORE, note);
+    open_between(perf, few, OPEN_FEW);
+    for (unsigned count = 10 * OPEN_FEW; count < OPEN_MANY; count *= 10) {
+        char between[8192];
+        snprintf(between, sizeof(between), "%s/between", perf->dir);
+        if (log_make(between, count) == 0) {
+            open_between(perf, between, count);
+        }
+        perf_clear(perf, "between");
+    }
+    open_between(perf, many, OPEN_MANY);
     perf_clear(perf, "few");
     perf_clear(perf, "many");
 }

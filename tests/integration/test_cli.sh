@@ -278,7 +278,7 @@ status 1 "$WEIR" doctor no-such-directory
 lat='"lat_us": "p50": "p90": "p99": "p99_9": "max":'
 ack='"ack_us": "p50": "p90": "p99": "p99_9": "max":'
 head='"engine": "version": "io": "policy": "producers": "size": "wait": "async": "seconds": "records": "ops_per_s": "mb_per_s":'
-tail='"cpu_s": "batches": "stalls": "segments_prefilled": "segments_recycled": "bytes_padding": "bytes_on_disk":'
+tail='"cpu_s": "batches": "stalls": "segments_prefilled": "segments_recycled": "bytes_padding": "bytes_on_disk": "memory_peak": "memory_bound":'
 keys_are() {
     [ "$(wc -l <out)" -eq 1 ] || fail "bench --json prints $(wc -l <out) lines"
     is_json out

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# What the scripts of this directory share. Sourced, not run; wants $build (where the programs are) and $work (a scratch directory on the device in question).
+# What the scripts of this directory share. Sourced, not run; wants $build (where the programs are), $work (a scratch directory on the device in question), and
+# perhaps $launcher, a command that the engines are started with.
 
 die() { # message
     echo "${0##*/}: $1" >&2
@@ -22,10 +23,9 @@ engine_there() {
     case ${1%%:*} in
     weir)
         [ -x "$build/weir" ] || { echo "$build/weir is not built"; return 1; }
-        if [ "$1" = weir:low-latency ] && ! has_option low-latency; then
-            echo "this weir has no --low-latency"
-            return 1
-        fi
+        case $1 in
+        weir:low-latency | weir:off) has_option policy || { echo "this weir bench has no --policy"; return 1; } ;;
+        esac
         ;;
     fio) command -v fio >/dev/null || { echo "fio is not installed"; return 1; } ;;
     *) [ -x "$build/compare-${1%%:*}" ] || { echo "$build/compare-${1%%:*} is not built: its library is not there"; return 1; } ;;
@@ -57,7 +57,7 @@ fio_file() {
 # weir_bench OPTION...: one run on a log of its own. Prints the line of JSON.
 weir_bench() {
     rm -rf "$work/log"
-    "$build/weir" bench --dir "$work/log" --json "$@" 2>/dev/null
+    ${launcher:-} "$build/weir" bench --dir "$work/log" --json "$@" 2>/dev/null
 }
 
 # engine_run ID PRODUCERS SIZE SECONDS WARM_UP: durable appends. Prints the line of JSON.
@@ -70,7 +70,7 @@ engine_run() {
         case $variant in
         '') ;;
         chain | dsync | posix) options=(--io "$variant") ;;
-        *) options=("--$variant") ;;
+        *) options=(--policy "$variant") ;;
         esac
         weir_bench --producers "$2" --size "$3" --seconds "$4" "${options[@]}"
         ;;
@@ -79,6 +79,6 @@ engine_run() {
         # A record and its header, in blocks of 4 KiB: what one producer alone has to write.
         fio_run $((($3 + 64 + 4095) / 4096 * 4))k "$4" write "${variant:-psync}" 1 --sync=dsync --numjobs=1
         ;;
-    *) "$build/compare-$name" --dir "$work" --producers "$2" --size "$3" --seconds "$4" --warm-up "$5" ${variant:+--variant "$variant"} ;;
+    *) ${launcher:-} "$build/compare-$name" --dir "$work" --producers "$2" --size "$3" --seconds "$4" --warm-up "$5" ${variant:+--variant "$variant"} ;;
     esac
 }

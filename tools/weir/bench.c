@@ -61,6 +61,7 @@ static double p99_9_us(const struct histogram *histogram)
 
 static void result_json(const struct bench_options *options,
                         const struct weir_log_info *info,
+                        uint64_t memory_bound,
                         const struct load_result *result)
 {
     struct json json = JSON_INIT(stdout);
@@ -96,6 +97,8 @@ static void result_json(const struct bench_options *options,
                     "bytes_padding",
                     result->end.padding_bytes - result->begin.padding_bytes);
     json_member_u64(&json, "bytes_on_disk", result->end.disk_bytes);
+    json_member_u64(&json, "memory_peak", result->end.memory_bytes_peak);
+    json_member_u64(&json, "memory_bound", memory_bound);
     if (options->rotation_tail) {
         json_key(&json, "rotation");
         json_begin(&json, '{');
@@ -111,6 +114,7 @@ static void result_json(const struct bench_options *options,
 
 static void result_print(const struct bench_options *options,
                          const struct weir_log_info *info,
+                         uint64_t memory_bound,
                          const struct load_result *result)
 {
     const double ops_per_s = (double)result->records / result->seconds;
@@ -154,6 +158,9 @@ static void result_print(const struct bench_options *options,
     printf("padding        %s\n",
            text_bytes(result->end.padding_bytes - result->begin.padding_bytes).chars);
     printf("on disk        %s\n", text_bytes(result->end.disk_bytes).chars);
+    printf("memory         %s of at most %s\n",
+           text_bytes(result->end.memory_bytes_peak).chars,
+           text_bytes(memory_bound).chars);
     if (options->rotation_tail) {
         printf("rotations      %s: p99.9 within 50 ms %.1f us, else %.1f us\n",
                text_count(result->rotations).chars,
@@ -223,7 +230,8 @@ static int bench_log(const struct bench_options *options)
     } else if (rc != 0) {
         text_failure("bench", options->dir, rc, &error);
     } else {
-        (options->json ? result_json : result_print)(options, &info, result);
+        (options->json ? result_json
+                       : result_print)(options, &info, weir_memory_bound(&log_options), result);
     }
     free(result);
     return loaded == 0 && rc == 0 ? STATUS_OK : STATUS_FAILED;
@@ -256,7 +264,9 @@ static const struct verb_text text = {
         "(user and system time of the process in the window), batches, stalls (calls that slept\n"
         "for a slot or an oversize buffer, and segments that were not ready),\n"
         "segments_prefilled, segments_recycled, bytes_padding, bytes_on_disk (all segment files\n"
-        "at the end). Percentiles are exact to 1 %, the maximum is exact. With --rotation-tail\n"
+        "at the end), memory_peak (the most that the log held) and memory_bound (what\n"
+        "weir_memory_bound gives for these options). Percentiles are exact to 1 %, the maximum is "
+        "exact. With --rotation-tail\n"
         "also rotation: count of the segments entered, p99.9 in us of the calls that ended\n"
         "within 50 ms behind one and of the rest, and the ratio; of long runs, one call in so\n"
         "many is noted that 4 million notes suffice.\n",
