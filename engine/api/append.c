@@ -101,13 +101,15 @@ static int group_check(const struct weir_log *log,
     return fits && span <= segment_room ? 0 : WEIR_ETOOBIG;
 }
 
-/* The whole of an append; place_out tells where the last record went, for those who wait. */
+/* The whole of an append; place tells where the last record went, for those who wait. alone_out: for
+ * those who will wait; set where the caller has to call weir__flusher_alone before. */
 static int append(struct weir_log *log,
                   const struct weir_record *records,
                   size_t count,
                   int64_t timeout_ns,
                   weir_lsn *lsns_out,
-                  struct weir__place *place)
+                  struct weir__place *place,
+                  bool *alone_out)
 {
     uint32_t crcs[CRCS_BEFORE];
     uint64_t span;
@@ -145,7 +147,11 @@ static int append(struct weir_log *log,
         lsn += (uint64_t)(end - at);
         at = end;
     }
-    weir__stage_commit(&log->stage, place, (uint32_t)count);
+    if (alone_out) {
+        *alone_out = weir__stage_commit_alone(&log->stage, place, (uint32_t)count);
+    } else {
+        weir__stage_commit(&log->stage, place, (uint32_t)count);
+    }
     return 0;
 }
 
@@ -157,7 +163,7 @@ int weir_append_group(struct weir_log *log,
 {
     struct weir__place place;
 
-    return append(log, records, count, timeout_ns, lsns_out, &place);
+    return append(log, records, count, timeout_ns, lsns_out, &place, NULL);
 }
 
 int weir_appendv(struct weir_log *log,
@@ -169,7 +175,7 @@ int weir_appendv(struct weir_log *log,
     const struct weir_record record = {pieces, piece_count, tag};
     struct weir__place place;
 
-    return append(log, &record, 1, WEIR_FOREVER, lsn_out, &place);
+    return append(log, &record, 1, WEIR_FOREVER, lsn_out, &place, NULL);
 }
 
 int weir_append(struct weir_log *log,
@@ -206,7 +212,9 @@ int weir_append_wait(struct weir_log *log,
     if (!level_known(level)) {
         return -EINVAL;
     }
-    int code = append(log, &record, 1, WEIR_FOREVER, &lsn, &place);
+    bool alone = false;
+    int code =
+        append(log, &record, 1, WEIR_FOREVER, &lsn, &place, level == WEIR_APPENDED ? NULL : &alone);
     if (code != 0) {
         return code;
     }
@@ -215,6 +223,9 @@ int weir_append_wait(struct weir_log *log,
     }
     if (level == WEIR_APPENDED) {
         return 0;
+    }
+    if (alone) {
+        weir__flusher_alone(&log->flusher);
     }
     enum weir__level which = level == WEIR_DURABLE ? WEIR__LEVEL_DURABLE : WEIR__LEVEL_WRITTEN;
     return weir__stage_wait(&log->stage, lsn, which, place.slot, place.seq, WEIR__NEVER);

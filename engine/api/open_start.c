@@ -141,6 +141,8 @@ static int start_flusher(struct weir_log *log,
             .mem = &log->mem,
             .io = log->options.io,
             .max_inflight = log->options.max_inflight,
+            .lend = log->options.policy != WEIR_POLICY_OFF &&
+                    (log->options.io == WEIR_IO_AUTO || log->options.io == WEIR_IO_POSIX),
             .collect_max = collect_max(log),
             .block_bytes = log->block_bytes,
             .log_id = log->log_id,

@@ -37,6 +37,7 @@ void weir_stats(struct weir_log *log, struct weir_stats *s)
     TAKE(flusher_sleeps, f->flusher_sleeps);
     TAKE(rotations, f->rotations);
     TAKE(stalls_segment, f->stalls_segment);
+    TAKE(batches_alone, f->batches_alone);
     TAKE(collects, f->collects);
     TAKE(collects_met, f->collects_met);
     struct weir__transfer_counters *t = &log->flusher.transfers;

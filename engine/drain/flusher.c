@@ -34,7 +34,7 @@ void weir__flusher_fail(struct weir__flusher *flusher,
                         uint64_t offset,
                         weir_lsn lsn)
 {
-    struct weir__fault fault = WEIR__FAULT_NONE;
+    struct weir__fault *fault = &flusher->fault;
     const struct weir__ready *ready = weir__keeper_ready(flusher->config.keeper, segment_number);
     char name[WEIR__SEGMENT_NAME_BYTES] = "";
 
@@ -46,7 +46,7 @@ void weir__flusher_fail(struct weir__flusher *flusher,
     if (ready) {
         weir__segment_name(ready->range.base, ready->range.end, name);
     }
-    weir__fault_set(&fault,
+    weir__fault_set(fault,
                     code,
                     name,
                     offset,
@@ -54,7 +54,12 @@ void weir__flusher_fail(struct weir__flusher *flusher,
                     "%s failed: %s; nothing from this LSN on is acknowledged: close and reopen",
                     what,
                     weir__code_text(code));
-    flusher->config.failed(flusher->config.ctx, &fault);
+    if (flusher->alone) {
+        flusher->fault_late =
+            true; /* the host hears of it from the flusher, in no call of its own */
+    } else {
+        flusher->config.failed(flusher->config.ctx, fault);
+    }
 }
 
 /* ---- taking ---------------------------------------------------------------------------------- */
@@ -223,6 +228,10 @@ static void look_at_crowd(struct weir__flusher *flusher)
     uint32_t gathering = weir__stage_gathering(stage);
     uint32_t waiting = gathering == WEIR__SLOT_NONE ? 0 : waiting_in(flusher, gathering);
 
+    if (flusher->alone) {
+        waiting++; /* this thread, which has not registered */
+    }
+
     for (uint64_t seq = flusher->stage_part.next_ack; seq < flusher->taken_end; seq++) {
         struct weir__pending *pending = weir__flusher_pending(flusher, seq);
         if (pending->state != WEIR__BATCH_NONE && pending->seq == seq &&
@@ -379,16 +388,31 @@ static bool may_seal(const struct weir__flusher *flusher)
     return flusher->inflight == 0 && !flusher->failed;
 }
 
+/* Whether the part is in a state in which a producer can take it: nothing is under way, and nothing
+ * stands in the tables but slots kept for readers. */
+static bool may_lend(const struct weir__flusher *flusher)
+{
+    const struct weir__stage_flusher *part = &flusher->stage_part;
+
+    return flusher->config.lend && flusher->crowd.size <= 1 && flusher->inflight == 0 &&
+           flusher->taken == 0 && flusher->unsynced == 0 && flusher->hidden_count == 0 &&
+           !flusher->failed && !part->must_open && !part->final && !part->shut_seen;
+}
+
 /* Announces sleep; false: there is something to do after all. */
-static bool may_sleep(struct weir__flusher *flusher, uint32_t how)
+static bool may_sleep(struct weir__flusher *flusher, enum weir__fl how)
 {
     struct weir__stage *stage = flusher->config.stage;
 
     if (!weir__stage_going_to_sleep(stage,
                                     &flusher->stage_part,
                                     how,
-                                    how == 1 && may_seal(flusher))) {
+                                    how != WEIR__FL_RING && may_seal(flusher))) {
         return false;
+    }
+    if (how == WEIR__FL_LENDS) {
+        weir__tally(&flusher->counters.flusher_sleeps, 1);
+        return true; /* and nothing else of the part is touched: it may be another's */
     }
     /* A reader that let go before we announced it woke nobody; the announcement acquired what it
      * did. */
@@ -407,16 +431,22 @@ static void sleep_or_wait(struct weir__flusher *flusher)
     struct weir__stage *stage = flusher->config.stage;
 
     if (flusher->inflight == 0) {
-        if (may_sleep(flusher, 1)) {
-            while (weir__load(&stage->fl_sleep, acquire) == 1) {
-                weir__futex_wait(&stage->fl_sleep, 1, WEIR__NEVER);
+        if (may_sleep(flusher, may_lend(flusher) ? WEIR__FL_LENDS : WEIR__FL_IDLE)) {
+            /* Acquire, AWAKE: whatever a producer did with the part. Through all other values it
+             * sleeps: between lending and lent the word changes without waking anybody. */
+            for (;;) {
+                const uint32_t how = weir__load(&stage->fl_sleep, acquire);
+                if (how == WEIR__FL_AWAKE) {
+                    break;
+                }
+                weir__futex_wait(&stage->fl_sleep, how, WEIR__NEVER);
             }
             weir__stage_awake(stage);
         }
     } else if (flusher->inflight >= flusher->flight_count) {
         /* Producers pay no wake-up: nothing could be submitted anyway. */
         weir__submit_reap(flusher, true);
-    } else if (may_sleep(flusher, 2)) {
+    } else if (may_sleep(flusher, WEIR__FL_RING)) {
         weir__submit_reap(flusher, true);
         weir__stage_awake(stage);
     }
@@ -444,6 +474,10 @@ static void run_until_drained(struct weir__flusher *flusher)
     struct weir__stage_flusher *part = &flusher->stage_part;
 
     for (;;) {
+        if (flusher->fault_late) {
+            flusher->fault_late = false;
+            flusher->config.failed(flusher->config.ctx, &flusher->fault);
+        }
         bool did = flusher->inflight > 0 && weir__submit_reap(flusher, false);
         did |= acknowledge_in_order(flusher);
         did |= retire(flusher);
@@ -474,6 +508,49 @@ static void run_until_drained(struct weir__flusher *flusher)
             sleep_or_wait(flusher);
         }
     }
+}
+
+/* ---- a lone producer ------------------------------------------------------------------------- */
+
+/* One turn: its own batch, and no more. False: there is more to do. */
+static bool turn_alone(struct weir__flusher *flusher)
+{
+    struct weir__stage *stage = flusher->config.stage;
+
+    if (weir__load(&stage->failed, acquire)) {
+        return false;
+    }
+    /* A slot in which somebody else still copies is sealed and not complete: nobody waits for that
+     * with the part in hand. */
+    weir__stage_serve(stage, &flusher->stage_part, true);
+    take_complete(flusher);
+    if (flusher->taken != 1) {
+        return false;
+    }
+    weir__submit_alone(flusher);
+    bool did = acknowledge_in_order(flusher);
+    if (did) {
+        weir__tally(&flusher->counters.batches_alone, 1);
+    }
+    retire(flusher);
+    return did;
+}
+
+void weir__flusher_alone(struct weir__flusher *flusher)
+{
+    int cancel;
+
+    /* A write is a point of cancellation, and a thread that ended there would take the part along. */
+    (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+    flusher->alone = true;
+    const bool done = turn_alone(flusher);
+    flusher->alone = false;
+    if (done && may_lend(flusher)) {
+        weir__stage_return(flusher->config.stage, &flusher->stage_part);
+    } else {
+        weir__stage_hand_over(flusher->config.stage);
+    }
+    (void)pthread_setcancelstate(cancel, NULL);
 }
 
 static void *flusher_main(void *arg)
@@ -549,6 +626,7 @@ int weir__flusher_start(struct weir__flusher *flusher,
     memset(flusher, 0, sizeof *flusher);
     flusher->config = *config;
     flusher->start_fault = WEIR__FAULT_NONE;
+    flusher->fault = WEIR__FAULT_NONE;
     flusher->pending_mask = pending_count(slot_count) - 1;
     flusher->flight_count = config->max_inflight + 1; /* one more for a covering sync */
     flusher->position = config->start;

@@ -26,7 +26,7 @@ struct weir__flusher_counters { /* written by the flusher alone (relaxed), read 
         batches_oversize;
     WEIR__ATOMIC(uint64_t) write_bytes, chains, covering_syncs;
     WEIR__ATOMIC(uint64_t) inflight_max, flusher_sleeps, rotations, inflight, stalls_segment;
-    WEIR__ATOMIC(uint64_t) collects, collects_met;
+    WEIR__ATOMIC(uint64_t) collects, collects_met, batches_alone;
 };
 
 struct weir__flusher_config {
@@ -36,6 +36,7 @@ struct weir__flusher_config {
     struct weir__mem *mem;
     enum weir_io io;
     uint32_t max_inflight;
+    bool lend;            /* a lone producer may play the flusher's part */
     uint32_t collect_max; /* producers that are waited for before a seal. 0: no collecting */
     uint32_t block_bytes;
     uint64_t log_id;
@@ -128,6 +129,9 @@ struct weir__flusher {
     weir_lsn acked_segment_base;
     uint64_t newest_segment; /* highest number taken */
     bool failed;
+    bool alone;      /* a producer has the part */
+    bool fault_late; /* `fault` is to be told by the flusher's own thread */
+    struct weir__fault fault;
     struct weir__crowd crowd;
     struct weir__collect collect;
     uint64_t *waits_seen; /* by slot: its waits when its last life was acknowledged */
@@ -142,6 +146,11 @@ int weir__flusher_start(struct weir__flusher *flusher,
                         struct weir__fault *fault);
 /* Joins it: after weir__stage_shut, or a failure. Frees what it had. */
 void weir__flusher_join(struct weir__flusher *flusher);
+/* By a producer to which weir__stage_commit_alone gave the flusher's part: seals the open slot, makes
+ * it durable and acknowledges it, and gives the part back; or hands it over, wherever it got to, when
+ * there is more to do than that. The caller waits for its record as ever. Does I/O; tells nobody of a
+ * failure: the flusher does. */
+void weir__flusher_alone(struct weir__flusher *flusher);
 /* For weir__stage_config.wake_ring. */
 void weir__flusher_wake(struct weir__flusher *flusher);
 uint64_t weir__flusher_memory(uint32_t slot_count, uint32_t max_inflight);
@@ -158,6 +167,8 @@ void weir__flusher_fail(struct weir__flusher *flusher,
 /* Opens the ring as the config asks, and tries the way to the device once. */
 int weir__submit_open(struct weir__flusher *flusher, struct weir__fault *fault);
 void weir__submit_close(struct weir__flusher *flusher);
+/* Writes the one batch that is taken, by this thread, durably. Any thread that has the part. */
+void weir__submit_alone(struct weir__flusher *flusher);
 /* Submits what is taken, as far as the way and max_inflight allow. True if anything was done. */
 bool weir__submit_taken(struct weir__flusher *flusher);
 /* Collects completions; wait: sleeps for one (or a wake-up). True if there was any. */

@@ -11,7 +11,8 @@
  *
  * A batch is durable when its writes came back in full and a sync of its file that was submitted
  * after that (or linked behind it, or its own DSYNC) came back 0. What a short write leaves goes out
- * again with a new sync, and a failed sync is final: io/transfer.c. Flusher thread only. */
+ * again with a new sync, and a failed sync is final: io/transfer.c. The ring is the flusher thread's alone;
+ * the plain call is made by whoever plays the flusher. */
 #include "base/check.h"
 #include "base/plant.h"
 #include "drain/flusher.h"
@@ -334,6 +335,16 @@ static size_t run_bytes_max(const struct weir__flusher *flusher, bool ring)
     size_t all = (size_t)config->slots * config->slot_bytes;
 
     return ring ? all / 4 : all / 2;
+}
+
+void weir__submit_alone(struct weir__flusher *flusher)
+{
+    uint64_t seq = flusher->stage_part.next_ack;
+    struct run run;
+
+    if (run_find(flusher, &seq, run_bytes_max(flusher, false), &run)) {
+        write_here(flusher, &run);
+    }
 }
 
 bool weir__submit_taken(struct weir__flusher *flusher)

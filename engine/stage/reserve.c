@@ -421,7 +421,38 @@ void weir__stage_commit(struct weir__stage *stage,
      */
     if ((weir__fetch_add(&slot->pend, change, acq_rel) & PEND_LOW) == place->units) {
         weir__stage_push(stage, place->slot);
-    } else if (weir__load(&stage->fl_sleep, seq_cst) == 1) {
+        return;
+    }
+    uint32_t how = weir__load(&stage->fl_sleep, seq_cst);
+    if (how == WEIR__FL_IDLE || how == WEIR__FL_LENDS) {
         weir__stage_kick(stage); /* it sleeps with nothing under way, and this slot is not empty */
     }
+}
+
+bool weir__stage_commit_alone(struct weir__stage *stage,
+                              const struct weir__place *place,
+                              uint32_t records)
+{
+    struct weir__slot *slot = &stage->slots[place->slot];
+    uint64_t change = ((uint64_t)records << 32) - place->units;
+
+    /* The first in it, and nobody else has waited lately: relaxed, both only say whether it is worth
+     * a try. */
+    bool alone = place->at == slot->buffer + WEIR__BATCH_HEADER_BYTES &&
+                 weir__load(&stage->crowd, relaxed) <= 1;
+    /* As in commit. */
+    if ((weir__fetch_add(&slot->pend, change, acq_rel) & PEND_LOW) == place->units) {
+        weir__stage_push(stage, place->slot);
+        return false;
+    }
+    uint32_t how = weir__load(&stage->fl_sleep, seq_cst);
+    /* Acquires what the last one who had the part did with it; the loser looks at what it lost to. */
+    if (alone && how == WEIR__FL_LENDS &&
+        weir__cas(&stage->fl_sleep, &how, (uint32_t)WEIR__FL_LENT, acq_rel)) {
+        return true;
+    }
+    if (how == WEIR__FL_IDLE || how == WEIR__FL_LENDS) {
+        weir__stage_kick(stage);
+    }
+    return false;
 }

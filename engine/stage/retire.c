@@ -233,16 +233,12 @@ void weir__stage_give(struct weir__stage *stage, uint32_t index)
     weir__gen_bump(&stage->free_gen);
 }
 
-bool weir__stage_going_to_sleep(struct weir__stage *stage,
-                                const struct weir__stage_flusher *flusher,
-                                uint32_t how,
-                                bool may_seal)
+/* Whether there is something to do for a flusher in this state, W being `word`. */
+static bool anything_to_do(struct weir__stage *stage,
+                           const struct weir__stage_flusher *flusher,
+                           uint64_t word,
+                           bool may_seal)
 {
-    /* seq_cst against a commit's add on W and load of fl_sleep: one of the two sees the other. As
-     * an RMW of this word it also acquires every push, `owed`, `shut` and frontier move whose nudge
-     * came before. */
-    weir__exchange(&stage->fl_sleep, how, seq_cst);
-    uint64_t word = weir__load(&stage->word, seq_cst);
     bool busy = weir__ring_count(stage->sealed) > 0 || weir__load(&stage->failed, acquire) ||
                 (!flusher->shut_seen && weir__load(&stage->shut, relaxed)) ||
                 (!flusher->final && !flusher->must_open && weir__load(&stage->owed, acquire));
@@ -253,10 +249,59 @@ bool weir__stage_going_to_sleep(struct weir__stage *stage,
     if (!busy && !flusher->must_open && !flusher->final && word_open(stage, word)) {
         busy = flusher->shut_seen || (may_seal && can_seal(stage, flusher, word));
     }
-    if (busy) {
-        weir__stage_awake(stage);
+    return busy;
+}
+
+bool weir__stage_going_to_sleep(struct weir__stage *stage,
+                                const struct weir__stage_flusher *flusher,
+                                enum weir__fl how,
+                                bool may_seal)
+{
+    /* Before the announcement: behind it the original may be another's. */
+    const struct weir__stage_flusher seen = *flusher;
+
+    weir__debug(how != WEIR__FL_LENDS || (!seen.must_open && !seen.final && !seen.shut_seen));
+    /* seq_cst against a commit's add on W and load of fl_sleep: one of the two sees the other. As
+     * an RMW of this word it also acquires every push, `owed`, `shut` and frontier move whose nudge
+     * came before. Lending, it releases all that the part consists of. */
+    weir__exchange(&stage->fl_sleep, (uint32_t)how, seq_cst);
+    uint64_t word = weir__load(&stage->word, seq_cst);
+    if (!anything_to_do(stage, &seen, word, may_seal)) {
+        return true;
     }
-    return !busy;
+    if (how != WEIR__FL_LENDS) {
+        weir__stage_awake(stage);
+        return false;
+    }
+    /* The loser sleeps: a producer has the part, and looks for itself when it gives it back; or
+     * the flusher has been woken already. */
+    uint32_t lends = WEIR__FL_LENDS;
+    return !weir__cas(&stage->fl_sleep, &lends, (uint32_t)WEIR__FL_AWAKE, acq_rel);
+}
+
+void weir__stage_return(struct weir__stage *stage, const struct weir__stage_flusher *flusher)
+{
+    const struct weir__stage_flusher seen = *flusher; /* as above */
+    uint32_t lent = WEIR__FL_LENT;
+
+    weir__debug(!seen.must_open && !seen.final && !seen.shut_seen);
+    /* Orders as the exchange above. The loser was called meanwhile. */
+    if (!weir__cas(&stage->fl_sleep, &lent, (uint32_t)WEIR__FL_LENDS, seq_cst)) {
+        weir__stage_hand_over(stage);
+        return;
+    }
+    uint64_t word = weir__load(&stage->word, seq_cst);
+    if (anything_to_do(stage, &seen, word, true)) {
+        weir__stage_kick(stage);
+    }
+}
+
+void weir__stage_hand_over(struct weir__stage *stage)
+{
+    /* Releases the part; acquires, and passes on, the nudges that came while it was lent. */
+    weir__exchange(&stage->fl_sleep, (uint32_t)WEIR__FL_AWAKE, acq_rel);
+    weir__fetch_add(&stage->counters.flusher_wakes, UINT64_C(1), relaxed);
+    weir__futex_wake(&stage->fl_sleep, 1);
 }
 
 void weir__stage_awake(struct weir__stage *stage)

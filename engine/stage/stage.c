@@ -177,16 +177,26 @@ int weir__gen_wait(WEIR__ATOMIC(uint32_t) *gen, uint32_t seen, uint64_t deadline
 
 void weir__stage_kick(struct weir__stage *stage)
 {
-    uint32_t how = weir__exchange(&stage->fl_sleep, 0u, acq_rel);
+    uint32_t how = weir__load(&stage->fl_sleep, relaxed);
+    uint32_t next;
 
-    if (how == 0) {
-        return; /* somebody else woke it */
+    /* acq_rel: what a nudge published stays in the release sequence. Each failure means that
+     * another thread changed the word: to AWAKE or CALLED, and there is nothing left to do, or
+     * between the two forms of lending. */
+    do {
+        if (how == WEIR__FL_AWAKE || how == WEIR__FL_CALLED) {
+            return; /* somebody else woke it, or had it called */
+        }
+        next = how == WEIR__FL_LENT ? WEIR__FL_CALLED : WEIR__FL_AWAKE;
+    } while (!weir__cas(&stage->fl_sleep, &how, next, acq_rel));
+    if (how == WEIR__FL_LENT) {
+        return; /* it is woken by whoever has its part */
     }
     weir__fetch_add(&stage->counters.flusher_wakes, UINT64_C(1), relaxed);
-    if (how == 1) {
-        weir__futex_wake(&stage->fl_sleep, 1);
-    } else {
+    if (how == WEIR__FL_RING) {
         stage->config.wake_ring(stage->config.ctx);
+    } else {
+        weir__futex_wake(&stage->fl_sleep, 1);
     }
 }
 

@@ -36,6 +36,17 @@
 /* Levels a waiter can ask for; the values of enum weir_level. */
 enum weir__level { WEIR__LEVEL_DURABLE = 0, WEIR__LEVEL_WRITTEN = 1, WEIR__LEVELS = 2 };
 
+/* Values of fl_sleep. While it is LENDS nobody has the flusher's part (its tables, and the role if
+ * that was left to it); LENT and CALLED: a producer has it; else the flusher's thread has it. */
+enum weir__fl {
+    WEIR__FL_AWAKE = 0,  /* the flusher runs, or has been woken */
+    WEIR__FL_IDLE = 1,   /* it sleeps with nothing under way: any commit wakes it */
+    WEIR__FL_RING = 2,   /* it sleeps on its ring: only a push wakes it */
+    WEIR__FL_LENDS = 3,  /* as IDLE; and a lone producer may take its part instead */
+    WEIR__FL_LENT = 4,   /* a producer has it and looks around before it gives it back */
+    WEIR__FL_CALLED = 5, /* as LENT; and the flusher is to be woken then */
+};
+
 struct weir__slot {
     uint8_t *buffer;     /* set before start */
     size_t buffer_bytes; /* set before start */
@@ -139,9 +150,8 @@ struct weir__stage {
      * holder. */
     alignas(WEIR__LINE) WEIR__ATOMIC(uint64_t) word;
 
-    /* fl_sleep: futex word. 0 awake; 1 asleep with nothing under way: any commit wakes; 2 asleep on
-     * the ring: only a push wakes. All writes are RMWs, so that every push is in its release
-     * sequence. */
+    /* fl_sleep: futex word, enum weir__fl; who may play the flusher's part. All writes are RMWs, so
+     * that every push is in its release sequence. ORDERING.md, "The part that is lent". */
     alignas(WEIR__LINE) WEIR__ATOMIC(uint32_t) fl_sleep;
 
     /* Generations with a waiter bit (bit 0): something changed, look again. */
@@ -198,6 +208,14 @@ void weir__stage_exit(struct weir__stage *stage);
 /* Bytes that init allocates for a config, as the seam counts them. */
 uint64_t weir__stage_memory(const struct weir__stage_config *config);
 
+/* What whoever plays the flusher has besides its own tables. */
+struct weir__stage_flusher {
+    uint64_t next_ack; /* sequence of the next life to be acknowledged */
+    bool shut_seen;
+    bool final;     /* the role is the flusher's for good: W never opens again */
+    bool must_open; /* the role is the flusher's, and a slot must be opened */
+};
+
 /* ---- producers ------------------------------------------------------------------------------- */
 
 struct weir__place {
@@ -219,6 +237,17 @@ int weir__stage_reserve(struct weir__stage *stage,
 void weir__stage_commit(struct weir__stage *stage,
                         const struct weir__place *place,
                         uint32_t records);
+/* The same by a caller who will wait for the record. True: it is alone, the flusher sleeps, and the
+ * flusher's part is the caller's now: the functions of the flusher below, until it calls
+ * weir__stage_return or weir__stage_hand_over. The record's slot is open and holds it. */
+bool weir__stage_commit_alone(struct weir__stage *stage,
+                              const struct weir__place *place,
+                              uint32_t records);
+/* Gives the part back to a flusher that goes on sleeping; wakes it if there is something to do. Only
+ * in a state in which it could sleep with WEIR__FL_LENDS. */
+void weir__stage_return(struct weir__stage *stage, const struct weir__stage_flusher *flusher);
+/* Gives the part to the flusher, in any state, and wakes it. */
+void weir__stage_hand_over(struct weir__stage *stage);
 
 /* Sleeps until the level's LSN lies above lsn. slot and seq: the place of lsn if known
  * (WEIR__SLOT_NONE otherwise). 0 | -ETIMEDOUT | WEIR_EFAILED | WEIR_ESHUTDOWN the flusher has left
@@ -265,14 +294,7 @@ void weir__stage_rouse(struct weir__stage *stage);
  * Watchdog. */
 uint64_t weir__stage_straggler(struct weir__stage *stage, uint64_t now_ns, weir_lsn *lsn_out);
 
-/* ---- the flusher's part: one thread ---------------------------------------------------------- */
-
-struct weir__stage_flusher {
-    uint64_t next_ack; /* sequence of the next life to be acknowledged */
-    bool shut_seen;
-    bool final;     /* the role is the flusher's for good: W never opens again */
-    bool must_open; /* the role is the flusher's, and a slot must be opened */
-};
+/* ---- the flusher's part: one thread at a time ------------------------------------------------ */
 
 /* Waits that have registered in a slot, in all its lives, for any level. */
 uint64_t weir__stage_slot_waits(struct weir__stage *stage, uint32_t slot);
@@ -302,12 +324,14 @@ bool weir__stage_hide(struct weir__stage *stage, uint32_t slot);
 bool weir__stage_unpinned(struct weir__stage *stage, uint32_t slot);
 /* Gives a retired slot back. */
 void weir__stage_give(struct weir__stage *stage, uint32_t slot);
-/* Announces sleep (how: 1 or 2) and looks once more: true if there is nothing to do and the caller
- * may sleep on fl_sleep (1) or its ring (2) until fl_sleep is 0. may_seal as it would be passed to
- * serve. */
+/* Announces sleep (how: WEIR__FL_IDLE, _RING or _LENDS) and looks once more: true if there is nothing
+ * to do, or a producer has taken the part, and the caller may sleep on fl_sleep, or (_RING) on its
+ * ring, until fl_sleep is 0. may_seal as it would be passed to serve. _LENDS only with nothing under
+ * way, the role not the flusher's, and no shutdown seen; from the call on, until fl_sleep is 0, the
+ * caller touches nothing of its part. */
 bool weir__stage_going_to_sleep(struct weir__stage *stage,
                                 const struct weir__stage_flusher *flusher,
-                                uint32_t how,
+                                enum weir__fl how,
                                 bool may_seal);
 void weir__stage_awake(struct weir__stage *stage);
 /* The flusher leaves: wakes everybody who waits for it. */

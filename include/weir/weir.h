@@ -80,7 +80,7 @@ enum weir_io {
     WEIR_IO_AUTO = 0,
     WEIR_IO_CHAIN, /* io_uring: write linked to fdatasync */
     WEIR_IO_DSYNC, /* io_uring: one write with RWF_DSYNC */
-    WEIR_IO_POSIX, /* no io_uring: pwritev2(RWF_DSYNC) by the flusher */
+    WEIR_IO_POSIX, /* no io_uring: pwritev2(RWF_DSYNC) */
 };
 
 /* What waiting producers and the flusher do with the CPU before they sleep. Where many producers
@@ -94,7 +94,7 @@ enum weir_policy {
     WEIR_POLICY_DEFAULT = 0,
     /* From 6 per core on: shorter waits, at up to twice the CPU per record, and no idle core. */
     WEIR_POLICY_LOW_LATENCY,
-    /* Nobody yields, nobody is waited for. */
+    /* Nobody yields, nobody is waited for, no producer does I/O. */
     WEIR_POLICY_OFF,
 };
 
@@ -347,6 +347,9 @@ WEIR_API int weir_append_group(struct weir_log *log,
 /* Appends one record and sleeps until it is durable (or written).
  * Return       0 it is | as weir_append_group; *lsn_out is WEIR_LSN_NONE then | WEIR_EFAILED with
  *              *lsn_out set: appended, its fate is unknown until the log is reopened
+ * Progress     sleeps; with WEIR_IO_AUTO and _POSIX a caller that is alone writes and syncs its record
+ *              itself, unless the policy is off: file I/O in the caller's thread, with cancellation
+ *              off meanwhile
  * Durability   at 0: level */
 WEIR_API int weir_append_wait(struct weir_log *log,
                               const void *data,
@@ -495,6 +498,7 @@ WEIR_API int weir_cursor_batch(struct weir_cursor *cursor, struct weir_batch_inf
     X(batches_sealed_full, "slots closed by a record that did not fit")                            \
     X(batches_sealed_idle, "slots closed by the flusher")                                          \
     X(batches_oversize, "batches of one record or group beyond a slot")                            \
+    X(batches_alone, "batches that a lone producer made durable by itself")                        \
     X(writes, "write operations submitted")                                                        \
     X(writes_short, "of these came back short and were continued")                                 \
     X(write_bytes, "bytes written to segments by the flusher")                                     \

@@ -74,7 +74,8 @@ uint32_t weir__ring_count(struct weir__ring *ring)
 /* ---- scenarios ------------------------------------------------------------------------------------------------------ */
 
 /* A thread is a list of acts, separated by blanks:
- *   <n>[a|w][t|d]  append n units; wait for it by its place, or a: do not, or w: by LSN alone; t: try (thrice at most), d: with a deadline
+ *   <n>[a|w|l][t|d]  append n units; wait for it by its place, or a: do not, or w: by LSN alone, or l: by its place, taking the flusher's part
+ *                  if that is to be had (the flusher lends it in scenarios with an l); t: try (thrice at most), d: with a deadline
  *   A  wait_all; must cover all that this thread committed     S  shut     F  fail
  *   K  prepare one more segment                                E  say that no more space can be had
  *   Y  let some time pass; YY: much
@@ -124,10 +125,22 @@ static const scenario scenarios[] = {
     {"fail", 2, 2, 0, 0, 0, 1, {"1 2 1", "2 1 1w", "Y F"}},
     {"fail-1", 1, 1, 1, 3, 0, 1, {"1 3 1", "1d 1", "Y F"}},
     {"fail-all", 1, 2, 0, 0, 28, 1, {"1a A", "2a 2 A", "Y F"}},
+    {"lend-0", 2, 1, 0, 0, 0, 0, {"1l", "1l"}},
+    {"lend-1", 1, 2, 0, 0, 0, 0, {"1l 1l", "1l 1l"}},
+    {"lend-2", 2, 2, 0, 0, 0, 0, {"1l 2l 1l", "1a 1 1l", "1l 1a"}},
+    {"lend-3", 3, 3, 0, 0, 0, 0, {"1l 1l 1l", "1l 1l", "2a 1 1l"}},
+    {"lend-big", 2, 2, 1, 4, 0, 0, {"1l 4l 1l", "2l 4"}},
+    {"lend-frontier", 1, 3, 0, 0, 28, 0, {"1l 3l", "2l 1l", "K K K K K K"}},
+    {"lend-no-space", 2, 3, 0, 0, 30, 0, {"3l 2l 1l", "2a 1ta", "E"}},
+    {"lend-readers", 2, 2, 0, 0, 0, 0, {"1l 2l 1l", "1l", "R"}},
+    {"lend-fail", 2, 2, 0, 0, 0, 0, {"1l 2l 1l", "1l 1", "Y F"}},
+    {"lend-shut", 2, 2, 0, 0, 0, 0, {"1l S", "1l 1l", "1l 1a"}},
+    {"lend-all", 1, 2, 0, 0, 0, 0, {"1l A", "1a 1l A"}},
+    {"lend-spurious", 2, 2, 0, 0, 0, 0, {"1l 1l", "1l 1l"}, true},
 };
 static const scenario *now;
 static rl::iteration_t stopped;
-static struct { uint64_t sleeps1, sleeps2, kicks, wopen, wover, again, refused, taken, copies, straggle; } tally;
+static struct { uint64_t sleeps1, sleeps2, kicks, wopen, wover, again, refused, taken, copies, straggle, lent, returned; } tally;
 
 static const weir_lsn START = 8;
 static const int IDS = 32;
@@ -152,7 +165,8 @@ template <int N> struct test : rl::test_suite<test<N>, N> {
     weir_lsn last_end;
     uint32_t chain;
     uint32_t retained[64], retained_head, retained_tail, hidden[8], hidden_count;
-    bool down;
+    bool down, lend;
+    rl::var<uint64_t> *part_holder; /* written by whoever plays the flusher: two who are not ordered are a race */
 
     static test *self;
     static void wake_ring(void *ctx) { ((test *)ctx)->wake_ring_count++; }
@@ -208,6 +222,9 @@ template <int N> struct test : rl::test_suite<test<N>, N> {
             header[i] = fresh();
             for (int u = 0; u < 8; u++) unit[i][u] = fresh();
         }
+        part_holder = fresh();
+        lend = false;
+        for (int i = 0; i < N - 1; i++) lend |= now->script[i] && strchr(now->script[i], 'l');
         for (int i = 0; i < IDS; i++) disk[i] = i < 20 ? fresh() : 0;
         the_word = &stage->word;
         uint64_t seal = stage->cap + 1;
@@ -253,8 +270,10 @@ template <int N> struct test : rl::test_suite<test<N>, N> {
     }
 
     /* -- the flusher, after engine/drain/flusher.c -- */
+    void hold() { (*part_holder)(RL_INFO) = rl::thread_index(); }
     bool take_complete()
     {
+        hold();
         bool did = false;
         uint32_t index;
         while (weir__stage_take(stage, &index)) {
@@ -300,6 +319,7 @@ template <int N> struct test : rl::test_suite<test<N>, N> {
     }
     bool submit()
     {
+        hold();
         bool did = false;
         for (uint64_t q = part.next_ack; q < taken_end; q++) {
             if (pending[q].state == 1 && (now->io == 0 || inflight < now->io)) {
@@ -323,6 +343,7 @@ template <int N> struct test : rl::test_suite<test<N>, N> {
     }
     bool acknowledge()
     {
+        hold();
         bool did = false;
         while (part.next_ack < next_show && pending[part.next_ack].state == 3) {
             uint64_t q = part.next_ack;
@@ -345,6 +366,7 @@ template <int N> struct test : rl::test_suite<test<N>, N> {
     }
     bool retire()
     {
+        hold();
         bool did = false;
         for (uint32_t i = 0; i < hidden_count;) {
             if (weir__stage_unpinned(stage, hidden[i])) {
@@ -376,6 +398,45 @@ template <int N> struct test : rl::test_suite<test<N>, N> {
         (*header[index])(RL_INFO) = 0;
         weir__stage_give(stage, index);
     }
+    bool may_lend()
+    {
+        return lend && inflight == 0 && taken_end == part.next_ack && hidden_count == 0 && !down && !part.must_open && !part.final &&
+               !part.shut_seen;
+    }
+    void sleep_until_awake()
+    {
+        SITE(model, "load", acquire);
+        for (;;) {
+            uint32_t how = do_load(&stage->fl_sleep, site_);
+            if (how == WEIR__FL_AWAKE) break;
+            weir__futex_wait(&stage->fl_sleep, how, WEIR__NEVER);
+        }
+        weir__stage_awake(stage);
+    }
+    /* A producer that has the part, after weir__flusher_alone. */
+    bool turn_alone()
+    {
+        SITE(model, "load", acquire);
+        hold();
+        if (do_load(&stage->failed, site_)) return false;
+        weir__stage_serve(stage, &part, true);
+        take_complete();
+        if (taken_end != part.next_ack + 1 || pending[part.next_ack].state != 1) return false;
+        submit();
+        bool did = acknowledge();
+        retire();
+        return did;
+    }
+    void alone()
+    {
+        tally.lent++;
+        if (turn_alone() && may_lend()) {
+            tally.returned++;
+            weir__stage_return(stage, &part);
+        } else {
+            weir__stage_hand_over(stage);
+        }
+    }
     void flusher()
     {
         SITE(model, "load", acquire);
@@ -396,14 +457,17 @@ template <int N> struct test : rl::test_suite<test<N>, N> {
             did |= submit();
             if (part.final && inflight == 0 && part.next_ack == stage->role.seq) break;
             if (did) continue;
-            if (inflight == 0) {
-                if (!weir__stage_going_to_sleep(stage, &part, 1, may_seal) || still_hidden()) continue;
+            if (may_lend()) {
+                if (!weir__stage_going_to_sleep(stage, &part, WEIR__FL_LENDS, may_seal)) continue;
                 tally.sleeps1++;
-                while (do_load(&stage->fl_sleep, site_) == 1) weir__futex_wait(&stage->fl_sleep, 1, WEIR__NEVER);
-                weir__stage_awake(stage);
+                sleep_until_awake();
+            } else if (inflight == 0) {
+                if (!weir__stage_going_to_sleep(stage, &part, WEIR__FL_IDLE, may_seal) || still_hidden()) continue;
+                tally.sleeps1++;
+                sleep_until_awake();
             } else if (inflight >= now->io) {
                 complete_one();
-            } else if (weir__stage_going_to_sleep(stage, &part, 2, false) && !still_hidden()) {
+            } else if (weir__stage_going_to_sleep(stage, &part, WEIR__FL_RING, false) && !still_hidden()) {
                 tally.sleeps2++;
                 uint32_t before = wake_ring_count;
                 rl::ctx().yield(1, RL_INFO);
@@ -451,7 +515,8 @@ template <int N> struct test : rl::test_suite<test<N>, N> {
         for (uint32_t u = 0; u < units; u++) (*unit[index][at + u])(RL_INFO) = (uint64_t)id << 40 | (place.lsn + u * 8);
         committed[id] = true;
         weir_lsn lsn = place.lsn;
-        weir__stage_commit(stage, &place, 1);
+        if (wait != 'l') weir__stage_commit(stage, &place, 1);
+        else if (weir__stage_commit_alone(stage, &place, 1)) alone();
         *mine |= UINT64_C(1) << id;
         if (wait == 'a') return;
         uint32_t slot = wait == 'w' ? WEIR__SLOT_NONE : place.slot;
@@ -483,7 +548,7 @@ template <int N> struct test : rl::test_suite<test<N>, N> {
                 uint32_t n = (uint32_t)(*s - '0');
                 char wait = 'p', mode = 'n';
                 for (; s[1] && s[1] != ' '; s++) {
-                    if (s[1] == 'a' || s[1] == 'w') wait = s[1];
+                    if (s[1] == 'a' || s[1] == 'w' || s[1] == 'l') wait = s[1];
                     else mode = s[1];
                 }
                 append(n, wait, mode, &mine);
@@ -576,10 +641,11 @@ static int threads_of(const scenario *s) { return s->script[2] ? 4 : 3; }
 
 static void tally_print(void)
 {
-    printf("slots %llu sleeps %llu + %llu stalls %llu + %llu again %llu refused %llu copies %llu stragglers %llu\n",
+    printf("slots %llu sleeps %llu + %llu stalls %llu + %llu again %llu refused %llu copies %llu stragglers %llu lent %llu returned %llu\n",
            (unsigned long long)tally.taken, (unsigned long long)tally.sleeps1, (unsigned long long)tally.sleeps2,
            (unsigned long long)tally.wopen, (unsigned long long)tally.wover, (unsigned long long)tally.again,
-           (unsigned long long)tally.refused, (unsigned long long)tally.copies, (unsigned long long)tally.straggle);
+           (unsigned long long)tally.refused, (unsigned long long)tally.copies, (unsigned long long)tally.straggle,
+           (unsigned long long)tally.lent, (unsigned long long)tally.returned);
 }
 
 static void mark_sites(void)
