@@ -411,21 +411,73 @@ int weir__transfer_here(struct weir__io *io,
     return 0;
 }
 
-int weir__io_read_full(struct weir__io *io, int file, void *buffer, size_t bytes, uint64_t offset)
+/* One op by the caller's own calls. */
+static int
+range_here(struct weir__io *io, struct weir__transfer_op *op, struct iovec range, size_t *done_out)
 {
-    struct iovec iov = {.iov_base = buffer, .iov_len = bytes};
+    struct weir__transfer_run run = {.ops = op, .count = 1};
+    op->iov = &range;
+    op->iov_count = 1;
+    op->bytes = range.iov_len;
+    const int code = range.iov_len == 0 ? 0 : weir__transfer_here(io, &run, NULL);
+    op->iov = NULL;
+    *done_out = op->done;
+    return code;
+}
+
+int weir__io_read_upto(struct weir__io *io,
+                       int file,
+                       void *buffer,
+                       size_t bytes,
+                       uint64_t offset,
+                       uint32_t block_bytes,
+                       size_t *done_out)
+{
     struct weir__transfer_op op = {
         .kind = WEIR__OP_READ,
         .file = file,
-        .block_bytes = 1,
-        .iov = &iov,
-        .iov_count = 1,
+        .block_bytes = block_bytes,
         .offset = offset,
-        .bytes = bytes,
     };
-    struct weir__transfer_run run = {.ops = &op, .count = 1};
-    const int code = bytes == 0 ? 0 : weir__transfer_here(io, &run, NULL);
-    return code != 0 ? code : op.bytes > 0 && bytes > 0 ? -ENODATA : 0;
+    return range_here(io, &op, (struct iovec){.iov_base = buffer, .iov_len = bytes}, done_out);
+}
+
+static int write_here(struct weir__io *io,
+                      struct weir__transfer_op *op,
+                      const void *buffer,
+                      size_t bytes,
+                      size_t *done_out)
+{
+    /* iovec has no const form; a write does not touch the bytes. */
+    const union {
+        const void *in;
+        void *out;
+    } base = {.in = buffer};
+    return range_here(io, op, (struct iovec){.iov_base = base.out, .iov_len = bytes}, done_out);
+}
+
+int weir__io_write_upto(struct weir__io *io,
+                        int file,
+                        const void *buffer,
+                        size_t bytes,
+                        uint64_t offset,
+                        uint32_t block_bytes,
+                        size_t *done_out)
+{
+    struct weir__transfer_op op = {
+        .kind = WEIR__OP_WRITE,
+        .file = file,
+        .block_bytes = block_bytes,
+        .offset = offset,
+    };
+    return write_here(io, &op, buffer, bytes, done_out);
+}
+
+int weir__io_read_full(struct weir__io *io, int file, void *buffer, size_t bytes, uint64_t offset)
+{
+    size_t done;
+    const int code = weir__io_read_upto(io, file, buffer, bytes, offset, 1, &done);
+    return code != 0 ? code : done < bytes ? -ENODATA : 0;
 }
 
 int weir__io_write_full(struct weir__io *io,
@@ -435,22 +487,13 @@ int weir__io_write_full(struct weir__io *io,
                         uint64_t offset,
                         bool dsync)
 {
-    /* iovec has no const form; a write does not touch the bytes. */
-    const union {
-        const void *in;
-        void *out;
-    } base = {.in = buffer};
-    struct iovec iov = {.iov_base = base.out, .iov_len = bytes};
     struct weir__transfer_op op = {
         .kind = WEIR__OP_WRITE,
         .file = file,
         .dsync = dsync,
         .block_bytes = 1,
-        .iov = &iov,
-        .iov_count = 1,
         .offset = offset,
-        .bytes = bytes,
     };
-    struct weir__transfer_run run = {.ops = &op, .count = 1};
-    return bytes == 0 ? 0 : weir__transfer_here(io, &run, NULL);
+    size_t done;
+    return write_here(io, &op, buffer, bytes, &done);
 }

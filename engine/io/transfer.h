@@ -121,8 +121,24 @@ int weir__transfer_here(struct weir__io *io,
                         struct weir__transfer_run *run,
                         struct weir__transfer_counters *counters);
 
-/* One range, whole, by the calling thread. Return 0, -errno; read_full -ENODATA at the end of the
- * file. */
+/* One range by the calling thread, up to the file's end, or to the first error. A short result is
+ * gone on with from a multiple of block_bytes. Return 0, -errno; *done_out tells in any case how
+ * much has come or gone. */
+int weir__io_read_upto(struct weir__io *io,
+                       int file,
+                       void *buffer,
+                       size_t bytes,
+                       uint64_t offset,
+                       uint32_t block_bytes,
+                       size_t *done_out);
+int weir__io_write_upto(struct weir__io *io,
+                        int file,
+                        const void *buffer,
+                        size_t bytes,
+                        uint64_t offset,
+                        uint32_t block_bytes,
+                        size_t *done_out);
+/* The same, whole. Return 0, -errno; read_full -ENODATA at the end of the file. */
 int weir__io_read_full(struct weir__io *io, int file, void *buffer, size_t bytes, uint64_t offset);
 int weir__io_write_full(struct weir__io *io,
                         int file,

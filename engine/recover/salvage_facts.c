@@ -13,6 +13,7 @@
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/num.h"
+#include "io/transfer.h"
 
 #include <errno.h>
 #include <string.h>
@@ -158,30 +159,37 @@ static void reader_fetch(struct weir__salvage_state *salvage, uint64_t offset)
     }
     size_t done = 0;
     while (done < reader->have) {
-        const ssize_t got = io->ops->read(io,
-                                          reader->file,
-                                          reader->chunk + done,
-                                          reader->have - done,
-                                          reader->from + done);
-        if (got > 0) {
-            done += (size_t)got;
-            continue;
-        }
-        if (got == 0) {
-            reader_give_up(reader, done, reader->have, WEIR_EUNREADABLE);
+        size_t got = 0;
+        const int code = weir__io_read_upto(io,
+                                            reader->file,
+                                            reader->chunk + done,
+                                            reader->have - done,
+                                            reader->from + done,
+                                            1,
+                                            &got);
+        done += got;
+        if (code == 0) {
+            if (done < reader->have) {
+                reader_give_up(reader, done, reader->have, WEIR_EUNREADABLE);
+            }
             return;
         }
         /* A long read fails for one bad sector: go on page by page. */
         size_t next = (done / WEIR__SALVAGE_PAGE_BYTES + 1) * WEIR__SALVAGE_PAGE_BYTES;
         next = next < reader->have ? next : reader->have;
-        const ssize_t piece =
-            io->ops->read(io, reader->file, reader->chunk + done, next - done, reader->from + done);
-        if (piece > 0) {
-            done += (size_t)piece;
+        (void)weir__io_read_upto(io,
+                                 reader->file,
+                                 reader->chunk + done,
+                                 next - done,
+                                 reader->from + done,
+                                 1,
+                                 &got);
+        done += got;
+        if (got > 0) {
             continue;
         }
         memset(reader->chunk + done, 0, next - done);
-        reader_give_up(reader, done, next, (int)got);
+        reader_give_up(reader, done, next, code);
         done = next;
     }
 }

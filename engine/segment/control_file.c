@@ -51,14 +51,20 @@ static void copy_look_once(struct weir__dir *dir,
                            uint8_t *buffer,
                            struct copy_look *look)
 {
-    const ssize_t got =
-        dir->io->ops->read(dir->io, file, buffer, CONTROL_READ_BYTES, copy_offset(copy));
-    if (got < 0) {
-        look->error = (int)got;
+    size_t got;
+    const int error = weir__io_read_upto(dir->io,
+                                         file,
+                                         buffer,
+                                         CONTROL_READ_BYTES,
+                                         copy_offset(copy),
+                                         CONTROL_READ_BYTES,
+                                         &got);
+    if (error != 0) {
+        look->error = error;
         look->why = "cannot be read";
         return;
     }
-    if ((size_t)got < WEIR__CONTROL_USED_BYTES) {
+    if (got < WEIR__CONTROL_USED_BYTES) {
         /* The end of a file that was cut, or a short read for no reason, which the caller's next
          * try will mend. */
         look->error = WEIR_ECORRUPT;

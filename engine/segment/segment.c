@@ -114,19 +114,21 @@ int weir__segment_read_header(struct weir__dir *dir,
                                "no memory to read the segment's header");
     }
     /* Short only where the file is: a second try tells that from a short read for no reason. */
-    ssize_t got = 0;
-    for (int i = 0; i < 2 && got >= 0 && got < (ssize_t)WEIR__SEGMENT_HEADER_BYTES; i++) {
-        got = dir->io->ops->read(dir->io, file, block, bytes, 0);
+    size_t got = 0;
+    int error = 0;
+    for (int i = 0; i < 2 && error == 0 && got < WEIR__SEGMENT_HEADER_BYTES; i++) {
+        error = weir__io_read_upto(dir->io,
+                                   file,
+                                   block,
+                                   bytes,
+                                   0,
+                                   (uint32_t)weir__max_u64(dir->facts.direct_align, 1),
+                                   &got);
     }
-    int error;
-    if (got < 0) {
-        error = weir__fault_set(fault,
-                                (int)got,
-                                name,
-                                0,
-                                range.base,
-                                "cannot read the segment's header");
-    } else if (got < (ssize_t)WEIR__SEGMENT_HEADER_BYTES) {
+    if (error != 0) {
+        error =
+            weir__fault_set(fault, error, name, 0, range.base, "cannot read the segment's header");
+    } else if (got < WEIR__SEGMENT_HEADER_BYTES) {
         error = weir__fault_set(fault,
                                 WEIR_ECORRUPT,
                                 name,
@@ -268,26 +270,24 @@ static int prepare_fill(struct weir__prepare *prepare, struct weir__fault *fault
 {
     struct weir__io *io = prepare->dir->io;
     const uint64_t bytes = range_bytes(prepare->range);
-    uint64_t left = weir__min_u64(bytes - prepare->done, prepare->zeros_bytes);
-    while (left > 0) {
-        const struct iovec iov = {.iov_base = prepare->zeros, .iov_len = (size_t)left};
-        const ssize_t put = io->ops->write(io, prepare->file, &iov, 1, prepare->done, false);
-        /* Direct writes go on at a block only; what a short one left of its last block is
-         * written again. */
-        const uint64_t step =
-            put <= 0 ? 0 : weir__align_down((uint64_t)put, prepare->header.block_bytes);
-        if (step == 0) {
-            const int error = put < 0 ? (int)put : -EIO;
-            return weir__fault_set(fault,
-                                   error,
-                                   WEIR__PREPARE_NAME,
-                                   prepare->done,
-                                   prepare->range.base + prepare->done,
-                                   put < 0 ? "cannot fill a new segment"
-                                           : "the write of zeros makes no progress");
-        }
-        prepare->done += step;
-        left -= weir__min_u64(step, left);
+    const uint64_t left = weir__min_u64(bytes - prepare->done, prepare->zeros_bytes);
+    size_t put = 0;
+    /* Direct writes go on at a block only. */
+    const int error = weir__io_write_upto(io,
+                                          prepare->file,
+                                          prepare->zeros,
+                                          (size_t)left,
+                                          prepare->done,
+                                          prepare->header.block_bytes,
+                                          &put);
+    prepare->done += put;
+    if (error != 0) {
+        return weir__fault_set(fault,
+                               error,
+                               WEIR__PREPARE_NAME,
+                               prepare->done,
+                               prepare->range.base + prepare->done,
+                               "cannot fill a new segment");
     }
     return 0;
 }
