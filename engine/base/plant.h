@@ -31,6 +31,8 @@ enum weir__plant {
     WEIR__PLANT_drained_rest_lost, /* an error in a batch loses what was behind it */
     WEIR__PLANT_batch_no_barrier,  /* a Sync waits for nothing, and nothing for it */
     WEIR__PLANT_read_order,        /* what was read comes in the order in which it came back */
+    WEIR__PLANT_syncs_at_once,     /* two syncs of a descriptor go at once: one takes the error */
+    WEIR__PLANT_blind_cut,         /* padding is cut off whatever has got behind it meanwhile */
 
     /* The log, from here on (tests/plant/sim.sh). Acknowledging. */
     WEIR__PLANT_ack_before_sync,        /* a write on the ring that came back is durable */

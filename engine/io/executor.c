@@ -365,6 +365,8 @@ int weir__executor_open_on(const struct weir__io_file *writer,
     executor->reader = reader;
     executor->side_by_side = (flags & WEIR_EXECUTOR_SIDE_BY_SIDE) != 0;
     executor->one_file = executor_is_one_file(writer, reader);
+    executor->syncs =
+        writer != NULL && writer->syncs != NULL ? writer->syncs : &executor->own_syncs;
     code = executor_open_tables(executor);
     if (code != 0) {
         weir_executor_close(executor);

@@ -17,11 +17,14 @@
  * written with the rest, and a file that has got longer by padding is cut back. Until the cut the
  * padding can be seen, and where cutting fails it stays: the operation fails then.
  *
+ * Syncs go by turns with those of the writer and of other executors on it (io/syncs.h): a window
+ * with one in it goes out in our turn, which ends with it.
+ *
  * What can fail: each operation. In order, none behind it was begun. Side by side, what was under
  * way is seen to its end, and the lowest failed index counts. A failed Sync is final: the kernel
  * may have dropped what it could not write, so the next one would report success over a loss; every
- * later Sync of this executor fails as it did. A queue that breaks leaves all that it had been
- * given alone for good.
+ * later Sync of the file fails as it did, whoever asks for it. A queue that breaks leaves all that
+ * it had been given alone for good.
  *
  * One thread at a time, not always the same. */
 #include "base/check.h"
@@ -154,6 +157,30 @@ static void place_leave(struct weir_executor *executor, unsigned at, bool well)
     }
 }
 
+/* Our turn is over, if we have it. */
+static void sync_leave(struct weir_executor *executor, int code)
+{
+    if (executor->sync_turn) {
+        executor->sync_turn = false;
+        weir__io_syncs_leave(executor->syncs, code);
+    }
+}
+
+/* Before a Sync goes out: waits for our turn. False: a sync of the file has failed, and none may
+ * tell otherwise any more. */
+static bool sync_take(struct weir_executor *executor)
+{
+    if (!executor->sync_turn) {
+        weir__io_syncs_take(executor->syncs);
+        executor->sync_turn = true;
+        executor->sync_code = weir__io_syncs_failed(executor->syncs);
+    }
+    if (executor->sync_code != 0) {
+        sync_leave(executor, 0);
+    }
+    return executor->sync_code == 0;
+}
+
 void weir__executor_ended(void *ctx, struct weir__transfer_run *run, int code)
 {
     struct weir_executor *const executor = ctx;
@@ -166,8 +193,12 @@ void weir__executor_ended(void *ctx, struct weir__transfer_run *run, int code)
         const struct weir__transfer_op *const op = &run->ops[run->first];
         if (op->kind == WEIR__OP_SYNC && executor->sync_code == 0) {
             executor->sync_code = code;
+            sync_leave(executor, code);
         }
         weir__executor_fail(executor, executor->places[first + run->first].index, code);
+    }
+    if (run->ops[run->count - 1].kind == WEIR__OP_SYNC || !executor->side_by_side) {
+        sync_leave(executor, 0);
     }
     if (executor->active_count > 0) {
         place_leave(executor, (unsigned)first, code == 0);
@@ -245,6 +276,8 @@ static bool executor_reap(struct weir_executor *executor, unsigned min)
     const int count = weir__transfer_reap(&executor->device.transfer, min, WEIR__NEVER);
     if (count < 0) {
         executor->broken = count;
+        /* A Sync under way may have failed. */
+        sync_leave(executor, count);
     }
     return count >= 0;
 }
@@ -261,6 +294,7 @@ static bool executor_carry(struct weir_executor *executor, unsigned count)
     }
     const int code = weir__transfer_start_many(transfer, executor->starting, count);
     if (code != 0) {
+        sync_leave(executor, 0);
         weir__executor_fail(executor, index, code);
         return false;
     }
@@ -403,20 +437,14 @@ static void executor_write_unaligned(struct weir_executor *executor, const struc
         return;
     }
     const uint64_t length = weir__max_u64(info.bytes, edges.end);
+    /* Where it failed nothing tells which parts got there: the padding may have. */
+    code = edges.last > length ? weir__io_file_unpad(file, length, edges.last) : 0;
     if (!written) {
-        /* Nothing tells which parts got there: the padding may have. */
-        code = file->io->ops->info(file->io, file->file, &info);
-        if (code == 0 && info.bytes > length) {
-            (void)file->io->ops->truncate(file->io, file->file, length);
-        }
         return;
     }
-    if (edges.last > length) {
-        code = file->io->ops->truncate(file->io, file->file, length);
-        if (code != 0) {
-            weir__executor_fail(executor, executor->next, code);
-            return;
-        }
+    if (code != 0) {
+        weir__executor_fail(executor, executor->next, code);
+        return;
     }
     executor->grown = weir__max_u64(executor->grown, length);
     executor->length = executor->grown;
@@ -460,7 +488,7 @@ static unsigned window_fill(struct weir_executor *executor)
          * such a rest, nor run beside one, so it goes out alone. */
         const bool sync_alone =
             op->kind == WEIR_OP_SYNC && executor->device.effective.config.kernel_poll;
-        if (sync_alone && count > 0) {
+        if ((sync_alone && count > 0) || (op->kind == WEIR_OP_SYNC && !sync_take(executor))) {
             break;
         }
         place_fill(executor, count, op);
@@ -549,6 +577,9 @@ static unsigned side_fill(struct weir_executor *executor, bool *all_out)
         }
         struct executor_range range = {0};
         if (op->kind == WEIR_OP_SYNC) {
+            if (!sync_take(executor)) {
+                continue;
+            }
             executor->barrier = !WEIR__PLANTED(batch_no_barrier);
         } else {
             range = op_range(executor, op);
@@ -586,6 +617,7 @@ void weir__executor_side_by_side(struct weir_executor *executor)
             executor->active_count -= count;
             executor->unused_count += count;
             executor->barrier = false;
+            sync_leave(executor, 0);
             executor->next = executor->places[executor->starting[0] - executor->runs].index;
             weir__executor_fail(executor, executor->next, code);
         }

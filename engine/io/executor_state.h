@@ -35,9 +35,12 @@ struct weir_executor {
     const struct weir__io_file *writer; /* NULL: none */
     const struct weir__io_file *reader;
     bool side_by_side;
-    bool one_file; /* what is written may be read */
-    int sync_code; /* of the first Sync that failed, 0 */
-    int broken;    /* what the queue broke with, 0 */
+    bool one_file;                   /* what is written may be read */
+    struct weir__io_syncs *syncs;    /* of the writer's file */
+    struct weir__io_syncs own_syncs; /* where nobody shares it */
+    bool sync_turn;                  /* ours now: a Sync is to go out, or under way */
+    int sync_code;                   /* of the first Sync that failed, 0 */
+    int broken;                      /* what the queue broke with, 0 */
 
     /* As many of each as may be in flight; in order, no more than the ring has entries. */
     unsigned places_max;

@@ -273,6 +273,18 @@ int weir__io_file_open(struct weir__io *io,
     return 0;
 }
 
+int weir__io_file_unpad(const struct weir__io_file *file, uint64_t end, uint64_t padded)
+{
+    struct weir__io *const io = file->io;
+    struct weir__file_info info = {.bytes = padded};
+    const int code = WEIR__PLANTED(blind_cut) ? 0 : io->ops->info(io, file->file, &info);
+
+    if (code != 0 || info.bytes <= end || info.bytes > padded) {
+        return code;
+    }
+    return io->ops->truncate(io, file->file, end);
+}
+
 void weir__io_file_close(struct weir__io_file *file)
 {
     /* Whoever wrote has flushed, and was told what came of it. */

@@ -5,6 +5,7 @@
 #ifndef WEIR_IO_FILE_H
 #define WEIR_IO_FILE_H
 
+#include "io/syncs.h"
 #include "port/io.h"
 
 #include <weir/io.h>
@@ -19,6 +20,8 @@ struct weir__io_file {
     uint64_t bytes;       /* length when it was opened */
     char name[64];        /* last component, cut; for errors */
     char note[160];       /* why it is not direct although that was asked for; "" */
+    /* Whoever shares the descriptor syncs it by these. NULL: nobody does. Not the file's own. */
+    struct weir__io_syncs *syncs;
 };
 
 /* flags      WEIR__OPEN_READ or WEIR__OPEN_WRITE, with WEIR__OPEN_CREATE: a file that was made is
@@ -32,6 +35,9 @@ int weir__io_file_open(struct weir__io *io,
                        struct weir__io_file *file_out,
                        struct weir_error *error_out);
 void weir__io_file_close(struct weir__io_file *file);
+/* Cuts off what padding has put behind `end`, but not what has got behind `padded` meanwhile: then
+ * the file does not end in the padding, and there is nothing to cut. 0 or the error. */
+int weir__io_file_unpad(const struct weir__io_file *file, uint64_t end, uint64_t padded);
 /* Fills error_out (may be NULL): "what: text of code", name, offset. Returns code. */
 int weir__io_file_error(const struct weir__io_file *file,
                         int code,

@@ -7,6 +7,9 @@
  * are given back, sleepers woken. With nothing to do it says how it sleeps, looks once more, and
  * sleeps. Why no wake-up is lost, and why a part may be written: ORDERING.md section 4.
  *
+ * Executors on the writer share its descriptor, so syncs go by turns with theirs (io/syncs.h), and
+ * a failed one of theirs is the writer's failure, too.
+ *
  * With O_DIRECT a part begins at the block in which the file ends, which is written again, and ends
  * with a block that is padded in memory of the owner's own; when that has come back the file is cut
  * to its exact length, and only then counts as written.
@@ -30,6 +33,22 @@
 
 /* ---- failing --------------------------------------------------------------------------------- */
 
+/* After an error: nobody else is to wait for us, or to be told that a sync went well whose end
+ * nobody knows. One that is under way keeps the turn until it comes back. */
+static void owner_leave_syncs(struct weir_writer *writer, int code)
+{
+    const bool lost = writer->sync_busy && writer->device.transfer.broken;
+
+    if (writer->sync_waits) {
+        writer->sync_waits = false;
+        weir__io_syncs_give_up(&writer->syncs);
+    }
+    if (writer->sync_turn && (lost || !writer->sync_busy)) {
+        writer->sync_turn = false;
+        weir__io_syncs_leave(&writer->syncs, lost ? code : 0);
+    }
+}
+
 static void owner_fail(struct weir_writer *writer, int code, uint64_t offset, const char *what)
 {
     if (weir__load(&writer->failed, relaxed) != 0) { /* ours alone to set */
@@ -38,6 +57,7 @@ static void owner_fail(struct weir_writer *writer, int code, uint64_t offset, co
     (void)weir__io_file_error(&writer->file, code, offset, what, &writer->error);
     writer->device.transfer.stopped = true;
     weir__store(&writer->failed, code, release);
+    owner_leave_syncs(writer, code);
     for (uint64_t i = 0; i < writer->slot_count; i++) {
         weir__writer_bump(&writer->slots[i].gen);
     }
@@ -101,8 +121,8 @@ static void slot_ended(struct weir_writer *writer, struct writer_slot *slot, int
         return;
     }
     if (padded) {
-        struct weir__io *const io = writer->file.io;
-        code = io->ops->truncate(io, writer->file.file, end);
+        const uint64_t block = writer->file.block_bytes;
+        code = weir__io_file_unpad(&writer->file, end, weir__align_up(end, block));
         if (code != 0) {
             owner_fail(writer, code, end, "cannot cut the padding off the file's last block");
             return;
@@ -119,6 +139,9 @@ static void slot_ended(struct weir_writer *writer, struct writer_slot *slot, int
 static void sync_ended(struct weir_writer *writer, int code)
 {
     writer->sync_busy = false;
+    writer->sync_turn = false;
+    /* -ECANCELED: it was not begun, or not again. */
+    weir__io_syncs_leave(&writer->syncs, code == -ECANCELED ? 0 : code);
     if (code != 0) {
         /* Never tried again: what it could not write may be marked clean by now. */
         owner_fail(writer, code, UINT64_MAX, "cannot sync the file");
@@ -237,8 +260,16 @@ static unsigned owner_collect(struct weir_writer *writer, unsigned room, bool pr
 
 static bool owner_sync_ready(struct weir_writer *writer)
 {
-    return writer->sync_due && !writer->sync_busy && !owner_failed(writer) &&
-           weir__load(&writer->written, relaxed) >= writer->sync_position;
+    if (!writer->sync_due || writer->sync_busy || owner_failed(writer) ||
+        weir__load(&writer->written, relaxed) < writer->sync_position) {
+        return false;
+    }
+    if (!writer->sync_turn) {
+        writer->sync_turn = weir__io_syncs_take_owner(&writer->syncs);
+        writer->sync_waits = !writer->sync_turn;
+    }
+    /* One that failed is heard of by owner_listen. */
+    return writer->sync_turn && weir__io_syncs_failed(&writer->syncs) == 0;
 }
 
 static void owner_prepare_sync(struct weir_writer *writer)
@@ -321,6 +352,11 @@ static bool owner_listen(struct weir_writer *writer)
         writer->sync_due = true;
         news = true;
     }
+    const int lost = owner_failed(writer) ? 0 : weir__io_syncs_failed(&writer->syncs);
+    if (lost != 0) {
+        owner_fail(writer, lost, UINT64_MAX, "an executor's Sync of the file has failed");
+        news = true;
+    }
     if (!writer->stopping && weir__load(&writer->stop, acquire) != 0) {
         writer->stopping = true;
         news = true;
@@ -398,20 +434,22 @@ static int owner_read_end(struct weir_writer *writer, struct weir_error *error_o
     const uint64_t need = writer->start - writer->base;
 
     for (unsigned i = 0; i < OWNER_READ_TRIES; i++) {
-        /* From the block's start each time: where a short one ended, a direct read cannot begin. */
-        const ssize_t got = io->ops->read(io,
-                                          writer->file.file,
-                                          writer_buffer(writer, 0),
-                                          writer->file.block_bytes,
-                                          writer->base);
-        if (got < 0) {
+        size_t got;
+        const int code = weir__io_read_upto(io,
+                                            writer->file.file,
+                                            writer_buffer(writer, 0),
+                                            writer->file.block_bytes,
+                                            writer->base,
+                                            writer->file.block_bytes,
+                                            &got);
+        if (code != 0) {
             return weir__io_file_error(&writer->file,
-                                       (int)got,
+                                       code,
                                        writer->base,
                                        "cannot read the file's last block",
                                        error_out);
         }
-        if ((uint64_t)got >= need) {
+        if (got >= need) {
             return 0;
         }
     }
@@ -453,6 +491,7 @@ static int owner_open_files(struct weir_writer *writer)
     if (code != 0) {
         return code;
     }
+    writer->file.syncs = &writer->syncs;
     effective->config.direct_io = writer->file.direct;
     effective->block_bytes = writer->file.block_bytes;
     return 0;
@@ -505,6 +544,12 @@ static int owner_lay_out(struct weir_writer *writer)
     return 0;
 }
 
+/* From any thread that has synced the file, or failed to. */
+static void owner_wake(void *ctx)
+{
+    weir__writer_nudge(ctx);
+}
+
 static int owner_start(struct weir_writer *writer)
 {
     int code =
@@ -513,6 +558,8 @@ static int owner_start(struct weir_writer *writer)
     if (code != 0) {
         return code;
     }
+    writer->syncs.wake = owner_wake;
+    writer->syncs.ctx = writer;
     writer->device.transfer.ended = owner_ended;
     writer->device.transfer.ctx = writer;
     code = owner_open_files(writer);

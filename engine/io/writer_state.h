@@ -56,6 +56,7 @@ struct weir_writer {
     struct weir_io_config config; /* as asked for, settled */
     struct weir__io_device device;
     struct weir__io_file file;
+    struct weir__io_syncs syncs; /* file.syncs: of all who share its descriptor */
     struct writer_slot *slots;
     uint8_t *pad; /* one block: the last, padded one of a part. The owner's */
     uint64_t slot_count;
@@ -93,6 +94,8 @@ struct weir_writer {
     uint64_t sync_position; /* what it waits for */
     bool sync_due;          /* one is to come */
     bool sync_busy;         /* one is under way */
+    bool sync_turn;         /* it is ours to sync the file */
+    bool sync_waits;        /* for that */
     bool pad_busy;          /* a padded write is under way: nothing else is begun */
     bool crowded;           /* the queue takes no more until something comes back */
     bool stopping;

@@ -38,6 +38,8 @@ cqe_bound             unit/io/test_queue               no_completion_is_ever_wit
 drained_rest_lost     unit/io/test_executor            an_error_tells_its_index_and_keeps_the_rest
 batch_no_barrier      unit/io/test_executor            a_sync_comes_between_what_is_before_and_behind
 read_order            unit/io/test_executor            reads_that_came_back_late_keep_their_place
+syncs_at_once         unit/io/test_syncs               syncs_of_a_file_go_one_at_a_time
+blind_cut             unit/io/test_syncs               a_flush_leaves_what_stands_behind_the_end
 TEXT
 }
 

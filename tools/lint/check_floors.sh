@@ -137,6 +137,12 @@ check_tree() {
         complain "include cycle: $(sed -n 's/^tsort: //p' "$edges.cycle" | grep -v 'input contains a loop' | xargs)"
     fi
     rm -f "$edges.cycle"
+
+    # Reads, writes and what is handed to a queue: one place knows what a short result means.
+    while IFS=: read -r file line _; do
+        complain "$file:$line: only engine/port and engine/io/transfer.c may read, write, push and reap"
+    done < <(grep -rnE --include='*.[ch]' 'ops->(read|write|queue_push|queue_reap)\(' engine |
+        grep -vE '^engine/(port/|io/transfer\.c:)' | sort)
     [ "$findings" -eq 0 ]
 }
 
@@ -196,6 +202,9 @@ self_test() {
     planted "clean tree" ""
     planted "upward include" "floor base may not include engine/stage/slot.h" \
         engine/base/up.c '#include "stage/slot.h"'
+    planted "a read of one's own" "only engine/port and engine/io/transfer.c may read" \
+        engine/segment/own.c 'got = io->ops->read(io, file, buffer, bytes, 0);'
+    planted "the transfer's read" "" engine/io/transfer.c 'got = io->ops->read(io, file, buffer, bytes, 0);'
     planted "upward include, relative path" "floor format may not include engine/drain/drain.h" \
         engine/format/up.c '#include "../drain/drain.h"'
     planted "upward include, angle brackets, spaces" "engine/port/up.c:2: floor port may not include" \
