@@ -72,7 +72,9 @@ static void sleep_lasts_its_time_in_spite_of_signals(void **state)
     const struct itimerval off = {{0, 0}, {0, 0}};
     assert_int_equal(setitimer(ITIMER_REAL, &off, NULL), 0);
     assert_true(slept_ns >= 30 * NS_PER_MS);
-    assert_true(slept_ns < 5000 * NS_PER_MS);
+    /* Far beyond what a loaded machine needs: a sleep that begins anew with each signal never
+     * ends. */
+    assert_true(slept_ns < 60000 * NS_PER_MS);
     weir__sleep_ns(0);
 }
 

@@ -157,7 +157,7 @@ static void *look_at_thread(void *arg)
     struct seen_thread *const seen = arg;
     (void)pthread_sigmask(SIG_SETMASK, NULL, &seen->blocked);
     /* The starter sets the name; give it the time. */
-    for (int i = 0; i < 2000; i++) {
+    for (int i = 0; i < 60000; i++) {
         (void)pthread_getname_np(pthread_self(), seen->name, sizeof seen->name);
         if (strcmp(seen->name, "weir-name") == 0) {
             break;
