@@ -538,23 +538,6 @@ static void line_async_large(struct perf *perf)
     line_at_least(perf, what, &ratio, 0.85, note);
 }
 
-/* Of one form at one count of threads. Return: false if it failed. */
-static bool floor_ns(const struct perf *perf, const char *form, size_t producers, double *ns_out)
-{
-    static char output[PERF_OUTPUT_MAX];
-    struct command command = {.count = 0};
-
-    command_word(&command, "%s/compare-append_floor", perf->compare);
-    command_word(&command, "--form");
-    command_word(&command, "%s", form);
-    command_word(&command, "--producers");
-    command_word(&command, "%zu", producers);
-    command_word(&command, "--seconds");
-    command_word(&command, "%.3f", perf->seconds / 2);
-    return command_run(&command, output, (unsigned)perf->seconds + 30) == 0 &&
-           json_number(output, NULL, "ns_per_append", ns_out);
-}
-
 /* What an append costs in one round, per form: weir, copy and CRC, a mutex. */
 enum { APPEND_WEIR, APPEND_COPY, APPEND_MUTEX, APPEND_FORMS };
 enum { APPEND_COUNTS = 3 };
@@ -564,9 +547,8 @@ static const struct {
 } append_rows[APPEND_COUNTS] = {{1, 1.5}, {2, 3.2}, {16, 3.3}};
 
 /* By weir-stress append, whose device is made up, so that the processor alone is measured. Return:
- * false if this program has no such verb, or it failed. */
-static bool append_round_stress(const struct perf *perf,
-                                struct series ns[APPEND_COUNTS][APPEND_FORMS])
+ * false if it failed. */
+static bool append_round(const struct perf *perf, struct series ns[APPEND_COUNTS][APPEND_FORMS])
 {
     static char output[PERF_OUTPUT_MAX];
     struct command command = {.count = 0};
@@ -604,48 +586,14 @@ static bool append_round_stress(const struct perf *perf,
     return taken == APPEND_COUNTS;
 }
 
-/* By weir bench, on the real device, and the program that copies. */
-static void append_round_bench(const struct perf *perf,
-                               unsigned round,
-                               struct series ns[APPEND_COUNTS][APPEND_FORMS])
-{
-    static const char *const more[] = {"--wait", "none", NULL};
-    static char output[PERF_OUTPUT_MAX];
-
-    for (size_t row = 0; row < APPEND_COUNTS; row++) {
-        for (unsigned turn = 0; turn < APPEND_FORMS; turn++) {
-            const unsigned form = (turn + round) % APPEND_FORMS;
-            double value = 0;
-            if (form == APPEND_WEIR) {
-                if (weir_bench(perf,
-                               "weir",
-                               append_rows[row].producers,
-                               128,
-                               perf->seconds,
-                               more,
-                               output) &&
-                    json_number(output, NULL, "ops_per_s", &value)) {
-                    series_add(&ns[row][form], 1e9 / value);
-                }
-            } else if (floor_ns(perf,
-                                form == APPEND_COPY ? "copy" : "mutex",
-                                append_rows[row].producers,
-                                &value)) {
-                series_add(&ns[row][form], value);
-            }
-        }
-    }
-}
-
 static void line_append(struct perf *perf)
 {
     static struct series ns[APPEND_COUNTS][APPEND_FORMS];
-    bool stress = true;
 
     for (unsigned round = 0; round < perf->rounds && !stop_asked(); round++) {
-        stress = stress && append_round_stress(perf, ns);
-        if (!stress) {
-            append_round_bench(perf, round, ns);
+        if (!append_round(perf, ns)) {
+            line_skipped("append without waiting", "weir-stress append failed");
+            return;
         }
     }
     for (size_t row = 0; row < APPEND_COUNTS; row++) {
@@ -658,10 +606,9 @@ static void line_append(struct perf *perf)
         const struct series to_copy = series_ratio(&ns[row][APPEND_WEIR], &ns[row][APPEND_COPY]);
         snprintf(note,
                  sizeof(note),
-                 "weir %.1f ns, copy + CRC %.1f ns%s",
+                 "weir %.1f ns, copy + CRC %.1f ns",
                  series_median(&ns[row][APPEND_WEIR]),
-                 series_median(&ns[row][APPEND_COPY]),
-                 stress ? "" : ", through the device");
+                 series_median(&ns[row][APPEND_COPY]));
         line_at_most(perf, what, &to_copy, append_rows[row].most, note);
         snprintf(what,
                  sizeof(what),

@@ -14,7 +14,6 @@ fail() { echo "FAILED: $*" >&2; exit 1; }
 mkdir "$scratch/peers"
 for program in "$build"/compare-*; do
     name=${program##*/compare-}
-    [ "$name" != append_floor ] || continue
     variants=$("$program" --help | sed -n '/^variants/,$s/^  \([a-z0-9-]*\)  .*/\1/p')
     [ -n "$variants" ] || fail "$name names no variants"
     # One way each: the others differ by options only, and fill files.
@@ -27,10 +26,6 @@ for program in "$build"/compare-*; do
     status=0
     "$program" --dir "$scratch/peers" --variant no-such-variant >/dev/null 2>&1 || status=$?
     [ $status -eq 64 ] || fail "$name takes a variant that it does not have: $status"
-done
-
-for form in copy mutex; do
-    "$build/compare-append_floor" --form $form --producers 2 --seconds 0.05 | grep -qE '"ns_per_append":[0-9.]*[1-9]' || fail "append_floor $form"
 done
 
 # ---- the table: medians, spread, against the best peer, which weir and fio are not ----
