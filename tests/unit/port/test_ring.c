@@ -138,9 +138,10 @@ struct producer {
 static void *producer_run(void *arg)
 {
     struct producer *const producer = arg;
-    const uint64_t deadline_ns = weir__deadline(INT64_C(60000000000));
     for (uint32_t i = 0; i < PER_PRODUCER; i++) {
         const uint32_t index = producer->number * PER_PRODUCER + i;
+        /* For each step: all of them take long where others have the processors. */
+        const uint64_t deadline_ns = weir__deadline(INT64_C(60000000000));
         while (!(producer->single ? weir__ring_put_spsc(producer->ring, index)
                                   : weir__ring_put_mpsc(producer->ring, index))) {
             if (weir__now_ns() > deadline_ns) {
@@ -170,7 +171,7 @@ static void run_producers(uint32_t count, bool single)
     uint32_t taken = 0;
     uint32_t wrong = 0;
     uint32_t over_full = 0;
-    const uint64_t deadline_ns = weir__deadline(INT64_C(60000000000));
+    uint64_t deadline_ns = weir__deadline(INT64_C(60000000000));
     while (taken < count * PER_PRODUCER && weir__now_ns() < deadline_ns) {
         if (weir__ring_count(ring) > 15) {
             over_full++;
@@ -181,6 +182,7 @@ static void run_producers(uint32_t count, bool single)
             continue;
         }
         taken++;
+        deadline_ns = weir__deadline(INT64_C(60000000000));
         const uint32_t from = index / PER_PRODUCER;
         if (from >= count || index % PER_PRODUCER != next[from]) {
             wrong++;
