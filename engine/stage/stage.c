@@ -210,10 +210,15 @@ void weir__stage_nudge(struct weir__stage *stage)
     }
 }
 
-void weir__stage_push(struct weir__stage *stage, uint32_t slot)
+static void sealed_put(struct weir__stage *stage, uint32_t slot)
 {
     bool put = weir__ring_put_mpsc(stage->sealed, slot);
     weir__check(put); /* the ring has room for every slot twice */
+}
+
+void weir__stage_push(struct weir__stage *stage, uint32_t slot)
+{
+    sealed_put(stage, slot);
     weir__stage_nudge(stage);
 }
 
@@ -354,6 +359,10 @@ void weir__stage_seal(struct weir__stage *stage, uint32_t index, uint32_t end, b
         weir__fetch_add(&stage->counters.stalls_straggler, UINT64_C(1), relaxed);
     }
     if ((weir__fetch_sub(&slot->pend, bias, acq_rel) & PEND_LOW) == bias) {
-        weir__stage_push(stage, index);
+        sealed_put(stage, index);
+        if (full) {
+            weir__stage_nudge(stage);
+        } /* else sealed by whoever has the flusher's part: it takes what is in the ring next, and
+             must not call for itself */
     }
 }

@@ -38,6 +38,11 @@ struct toy_batch {
     bool full;
 };
 
+struct toy_pinned {
+    uint32_t slots[WEIR__SLOTS_MAX];
+    unsigned count;
+};
+
 struct toy {
     struct weir__mem mem;
     struct weir__stage stage;
@@ -60,6 +65,9 @@ struct toy {
     pthread_t device;
     struct random flusher_random;
     struct random device_random;
+    bool lend;                /* set before start: a producer may play the flusher */
+    struct toy_pinned pinned; /* the flusher's part, as everything that says flusher */
+    WEIR__ATOMIC(uint64_t) lent;
     unsigned inflight;    /* flusher */
     uint64_t next_submit; /* flusher */
     /* Set before start: batches from this seq on never come back, until released. */
@@ -358,11 +366,6 @@ static inline bool toy_submit(struct toy *toy)
     return did;
 }
 
-struct toy_pinned {
-    uint32_t slots[WEIR__SLOTS_MAX];
-    unsigned count;
-};
-
 static inline bool toy_acknowledge_in_order(struct toy *toy, struct toy_pinned *pinned)
 {
     struct weir__stage *const stage = &toy->stage;
@@ -395,22 +398,71 @@ static inline bool toy_acknowledge_in_order(struct toy *toy, struct toy_pinned *
     return did;
 }
 
+static inline void toy_show_to_readers(struct toy *toy)
+{
+    toy_show(toy);
+    (void)pthread_mutex_lock(&toy->ring_mutex);
+    toy->shown_end = toy->next_show;
+    (void)pthread_mutex_unlock(&toy->ring_mutex);
+}
+
+static inline bool toy_may_lend(const struct toy *toy)
+{
+    const struct weir__stage_flusher *const part = &toy->part;
+    return toy->lend && toy->inflight == 0 && toy->pinned.count == 0 &&
+           part->next_ack == toy->taken_end && !part->must_open && !part->final && !part->shut_seen;
+}
+
+/* As weir__flusher_alone: one batch, acknowledged at once. */
+static inline bool toy_turn_alone(struct toy *toy)
+{
+    struct weir__stage *const stage = &toy->stage;
+    if (weir__load(&stage->failed, acquire)) {
+        return false;
+    }
+    (void)weir__stage_serve(stage, &toy->part, true);
+    while (toy_take(toy)) {
+    }
+    toy_show_to_readers(toy);
+    if (toy->taken_end != toy->part.next_ack + 1 || toy->next_show != toy->taken_end) {
+        return false;
+    }
+    const struct toy_batch *const batch = &toy->batches[toy->part.next_ack++];
+    toy->next_submit++;
+    toy->next_written++;
+    toy_acknowledge(toy, batch, WEIR__LEVEL_WRITTEN);
+    toy_acknowledge(toy, batch, WEIR__LEVEL_DURABLE);
+    if (weir__stage_hide(stage, batch->slot)) {
+        weir__stage_give(stage, batch->slot);
+    } else {
+        toy->pinned.slots[toy->pinned.count++] = batch->slot;
+    }
+    return true;
+}
+
+static inline void toy_alone(struct toy *toy)
+{
+    weir__fetch_add(&toy->lent, UINT64_C(1), relaxed);
+    if (toy_turn_alone(toy) && toy_may_lend(toy)) {
+        weir__stage_return(&toy->stage, &toy->part);
+    } else {
+        weir__stage_hand_over(&toy->stage);
+    }
+}
+
 static inline void *toy_flusher(void *arg)
 {
     struct toy *const toy = arg;
     struct weir__stage *const stage = &toy->stage;
-    struct toy_pinned pinned = {.count = 0};
+    struct toy_pinned *const pinned = &toy->pinned;
 
     for (;;) {
         bool did = toy->inflight > 0 && toy_reap(toy, false);
-        did |= toy_acknowledge_in_order(toy, &pinned);
+        did |= toy_acknowledge_in_order(toy, pinned);
         while (toy_take(toy)) {
             did = true;
         }
-        toy_show(toy);
-        (void)pthread_mutex_lock(&toy->ring_mutex);
-        toy->shown_end = toy->next_show;
-        (void)pthread_mutex_unlock(&toy->ring_mutex);
+        toy_show_to_readers(toy);
         random_pause(&toy->flusher_random);
         did |= weir__stage_serve(stage, &toy->part, toy->inflight == 0);
         if (weir__load(&stage->failed, acquire)) {
@@ -423,17 +475,23 @@ static inline void *toy_flusher(void *arg)
         if (did) {
             continue;
         }
-        const uint32_t how = toy->inflight == 0 && pinned.count == 0 ? 1 : 2;
-        if (!weir__stage_going_to_sleep(stage, &toy->part, how, how == 1)) {
+        const enum weir__fl how = toy_may_lend(toy)                          ? WEIR__FL_LENDS
+                                  : toy->inflight == 0 && pinned->count == 0 ? WEIR__FL_IDLE
+                                                                             : WEIR__FL_RING;
+        if (!weir__stage_going_to_sleep(stage, &toy->part, how, how != WEIR__FL_RING)) {
             continue;
         }
         bool unpinned = false; /* a reader that let go before the announcement woke nobody */
-        for (unsigned i = 0; i < pinned.count; i++) {
-            unpinned |= weir__stage_unpinned(stage, pinned.slots[i]);
+        for (unsigned i = 0; how == WEIR__FL_RING && i < pinned->count; i++) {
+            unpinned |= weir__stage_unpinned(stage, pinned->slots[i]);
         }
-        if (how == 1) {
-            while (weir__load(&stage->fl_sleep, acquire) == 1) {
-                (void)weir__futex_wait(&stage->fl_sleep, 1, WEIR__NEVER);
+        if (how != WEIR__FL_RING) {
+            for (;;) {
+                const uint32_t value = weir__load(&stage->fl_sleep, acquire);
+                if (value == WEIR__FL_AWAKE) {
+                    break;
+                }
+                (void)weir__futex_wait(&stage->fl_sleep, value, WEIR__NEVER);
             }
         } else if (!unpinned) {
             (void)toy_reap(toy, true);
@@ -448,7 +506,8 @@ static inline void toy_start(struct toy *toy, uint64_t seed)
 {
     toy->flusher_random.state = seed;
     toy->device_random.state = seed + 1;
-    weir__store(&toy->stage.crowd, seed % 2 == 0 ? 64u : 0u, relaxed);
+    weir__store(&toy->stage.crowd, seed % 4 == 0 ? 64u : 0u, relaxed);
+    toy->lend = seed % 2 == 1;
     if (pthread_create(&toy->flusher, NULL, toy_flusher, toy) != 0 ||
         pthread_create(&toy->device, NULL, toy_device, toy) != 0) {
         abort();
