@@ -17,6 +17,15 @@
 #define WEIR__UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define WEIR__PRINTF(format_index, first_arg)                                                      \
     __attribute__((format(printf, format_index, first_arg)))
+/* A local array that is written before it is read: not worth filling with zeros on each call. */
+#if defined(__has_attribute)
+#if __has_attribute(uninitialized)
+#define WEIR__UNFILLED __attribute__((uninitialized))
+#endif
+#endif
+#ifndef WEIR__UNFILLED
+#define WEIR__UNFILLED
+#endif
 #define WEIR__MUST_CHECK __attribute__((warn_unused_result))
 #define WEIR__ARRAY_COUNT(a) (sizeof(a) / sizeof((a)[0]))
 

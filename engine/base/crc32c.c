@@ -288,26 +288,34 @@ uint32_t weir__crc32c(uint32_t crc, const void *data, size_t len)
     return ~crc32c_get()->form(~crc, data, len);
 }
 
-uint32_t weir__crc32c_placed(uint32_t crc, uint64_t place, const void *data)
+/* Out of line, so that the form below has no array. */
+static __attribute__((noinline)) uint32_t
+crc32c_words(uint32_t crc, uint64_t first, uint64_t second, uint64_t third, uint32_t fourth)
 {
-    unsigned char bytes[8 + WEIR__CRC32C_PLACED_BYTES];
+    unsigned char bytes[28];
+    weir__put_u64(bytes, first);
+    weir__put_u64(bytes + 8, second);
+    weir__put_u64(bytes + 16, third);
+    weir__put_u32(bytes + 24, fourth);
+    return weir__crc32c(crc, bytes, sizeof bytes);
+}
+
+uint32_t
+weir__crc32c_words(uint32_t crc, uint64_t first, uint64_t second, uint64_t third, uint32_t fourth)
+{
 #if defined(__x86_64__)
     if (WEIR__LIKELY(crc32c_get()->form != crc32c_tables)) {
         /* Assembly, so that it needs no function of its own that is built for the instruction. */
-        const unsigned char *at = data;
         uint64_t wide = ~crc;
-        uint32_t last;
-        __asm__("crc32q %1, %0" : "+r"(wide) : "r"(place));
-        __asm__("crc32q %1, %0" : "+r"(wide) : "r"(weir__get_u64(at)));
-        __asm__("crc32q %1, %0" : "+r"(wide) : "r"(weir__get_u64(at + 8)));
-        last = (uint32_t)wide;
-        __asm__("crc32l %1, %0" : "+r"(last) : "r"(weir__get_u32(at + 16)));
+        __asm__("crc32q %1, %0" : "+r"(wide) : "r"(first));
+        __asm__("crc32q %1, %0" : "+r"(wide) : "r"(second));
+        __asm__("crc32q %1, %0" : "+r"(wide) : "r"(third));
+        uint32_t last = (uint32_t)wide;
+        __asm__("crc32l %1, %0" : "+r"(last) : "r"(fourth));
         return ~last;
     }
 #endif
-    weir__put_u64(bytes, place);
-    memcpy(bytes + 8, data, WEIR__CRC32C_PLACED_BYTES);
-    return weir__crc32c(crc, bytes, sizeof bytes);
+    return crc32c_words(crc, first, second, third, fourth);
 }
 
 const char *weir__crc32c_name(void)

@@ -14,10 +14,11 @@
 uint32_t weir__crc32c(uint32_t crc, const void *data, size_t len);
 /* The table-driven form that every processor can run; exported so that tests can compare. */
 uint32_t weir__crc32c_portable(uint32_t crc, const void *data, size_t len);
-/* The same as weir__crc32c over place, as eight little-endian bytes, and the bytes behind it: what
- * the head of every frame needs, without the loops. */
-#define WEIR__CRC32C_PLACED_BYTES 20u
-uint32_t weir__crc32c_placed(uint32_t crc, uint64_t place, const void *data);
+/* The same as weir__crc32c over the words, little-endian, one behind the other: what the head of
+ * every frame needs. By value, for its fields were just written one by one, and a load of several of
+ * them would wait until those stores have left the core. */
+uint32_t
+weir__crc32c_words(uint32_t crc, uint64_t first, uint64_t second, uint64_t third, uint32_t fourth);
 /* Name of the form in use: "avx512", "sse4.2+pclmul", "sse4.2", "armv8", "portable". */
 const char *weir__crc32c_name(void);
 /* For tests: *crc as weir__crc32c gives it, by the index-th form that this processor can run. Its

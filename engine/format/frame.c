@@ -22,7 +22,8 @@
 
 _Static_assert(FRAME_AT_CRC + 4 == WEIR__FRAME_HEADER_BYTES,
                "the checksum is the last field of a frame header");
-_Static_assert(FRAME_AT_CRC == WEIR__CRC32C_PLACED_BYTES, "its checksum has a form of its own");
+_Static_assert(FRAME_AT_PAYLOAD_CRC == FRAME_AT_BYTES + 4 && FRAME_AT_FLAGS == FRAME_AT_TYPE + 2,
+               "two fields are written as one word");
 _Static_assert(WEIR__FRAME_HEADER_BYTES % WEIR__FRAME_ALIGN == 0, "payloads start aligned");
 
 uint32_t weir__frame_salt(uint64_t log_id, uint64_t nonce, uint64_t epoch)
@@ -37,9 +38,11 @@ uint32_t weir__frame_salt(uint64_t log_id, uint64_t nonce, uint64_t epoch)
     return weir__crc32c(0, text, sizeof text);
 }
 
-static uint32_t frame_header_crc(uint32_t salt, weir_lsn lsn, const uint8_t *header)
+/* The fields in front of the checksum, as three words. */
+static uint32_t
+frame_header_crc(uint32_t salt, weir_lsn lsn, uint64_t sizes, uint64_t tag, uint32_t kind)
 {
-    return weir__crc32c_placed(salt, lsn, header);
+    return weir__crc32c_words(salt, lsn, sizes, tag, kind);
 }
 
 void weir__frame_encode(const struct weir__frame *frame,
@@ -47,13 +50,14 @@ void weir__frame_encode(const struct weir__frame *frame,
                         weir_lsn lsn,
                         uint8_t out[WEIR__FRAME_HEADER_BYTES])
 {
-    weir__put_u32(out + FRAME_AT_BYTES, frame->bytes);
-    weir__put_u32(out + FRAME_AT_PAYLOAD_CRC,
-                  frame->type == WEIR__FRAME_SKIP ? 0 : frame->payload_crc);
+    const uint32_t payload_crc = frame->type == WEIR__FRAME_SKIP ? 0 : frame->payload_crc;
+    const uint64_t sizes = (uint64_t)payload_crc << 32 | frame->bytes;
+    const uint32_t kind = (uint32_t)frame->flags << 16 | frame->type;
+
+    weir__put_u64(out + FRAME_AT_BYTES, sizes);
     weir__put_u64(out + FRAME_AT_TAG, frame->tag);
-    weir__put_u16(out + FRAME_AT_TYPE, frame->type);
-    weir__put_u16(out + FRAME_AT_FLAGS, frame->flags);
-    weir__put_u32(out + FRAME_AT_CRC, frame_header_crc(salt, lsn, out));
+    weir__put_u32(out + FRAME_AT_TYPE, kind);
+    weir__put_u32(out + FRAME_AT_CRC, frame_header_crc(salt, lsn, sizes, frame->tag, kind));
 }
 
 /* What is wrong with the fields of a header whose checksum held; NULL if nothing is. */
@@ -85,7 +89,12 @@ int weir__frame_decode(const uint8_t *in,
     *frame_out = (struct weir__frame){0};
     if (room < WEIR__FRAME_HEADER_BYTES) {
         why = "frame length"; /* not even a header fits: `in` is not touched */
-    } else if (weir__get_u32(in + FRAME_AT_CRC) != frame_header_crc(salt, lsn, in)) {
+    } else if (weir__get_u32(in + FRAME_AT_CRC) !=
+               frame_header_crc(salt,
+                                lsn,
+                                weir__get_u64(in),
+                                weir__get_u64(in + FRAME_AT_TAG),
+                                weir__get_u32(in + FRAME_AT_TYPE))) {
         why = "frame checksum";
     } else {
         frame_out->bytes = weir__get_u32(in + FRAME_AT_BYTES);
