@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Futex waits.
+ * Futex waits, and what is shorter than a sleep.
  *
  * A waiter gives the value that it saw; the kernel puts it to sleep only if the word still holds
  * that value, so a wake that falls between the look and the sleep is not lost. FUTEX_WAIT_BITSET
@@ -7,15 +7,24 @@
  * without shifting its end. Any thread. */
 #include "port/wait.h"
 
+#include "base/compiler.h"
 #include "port/clock.h"
 
 #include <errno.h>
 #include <linux/futex.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stddef.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+
+#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 35) && (defined(__x86_64__) || defined(__aarch64__))
+#include <sys/rseq.h>
+#define WAIT_HAS_RSEQ 1
+#else
+#define WAIT_HAS_RSEQ 0
+#endif
 
 #define NS_PER_S UINT64_C(1000000000)
 
@@ -58,4 +67,54 @@ int weir__futex_wake(WEIR__ATOMIC(uint32_t) *word, int count)
 void weir__yield(void)
 {
     (void)sched_yield(); /* cannot fail on Linux */
+}
+
+/* ---- without sleeping ------------------------------------------------------------------------ */
+
+static inline void wait_relax(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+void weir__spin_ns(uint64_t ns)
+{
+    const uint64_t begin = weir__now_ns();
+
+    do {
+        wait_relax();
+    } while (weir__now_ns() - begin < ns);
+}
+
+static inline uintptr_t wait_thread_pointer(void)
+{
+    uintptr_t pointer = 0;
+#if defined(__x86_64__)
+    __asm__("mov %%fs:0, %0" : "=r"(pointer));
+#elif defined(__aarch64__)
+    __asm__("mrs %0, tpidr_el0" : "=r"(pointer));
+#else
+    pointer = (uintptr_t)pthread_self();
+#endif
+    return pointer;
+}
+
+unsigned weir__cpu(void)
+{
+    const uintptr_t thread = wait_thread_pointer();
+
+#if WAIT_HAS_RSEQ
+    /* The kernel keeps the number there for every thread that libc has registered. */
+    if (WEIR__LIKELY(__rseq_size != 0)) {
+        WEIR__ATOMIC(uint32_t) *const cpu =
+            (WEIR__ATOMIC(uint32_t) *)(thread + (uintptr_t)__rseq_offset +
+                                       offsetof(struct rseq, cpu_id_start));
+        return weir__load(cpu, relaxed); /* a hint */
+    }
+#endif
+    /* Thread blocks lie a stack apart: the upper half of the product mixes what differs. */
+    return (unsigned)((uint64_t)thread * UINT64_C(0x9e3779b97f4a7c15) >> 40);
 }

@@ -16,4 +16,10 @@ int weir__futex_wake(WEIR__ATOMIC(uint32_t) *word, int count);
 /* Lets others run that want this CPU, if there are any. */
 void weir__yield(void);
 
+/* Passes about so many ns, at most a few thousand, without giving the processor away. */
+void weir__spin_ns(uint64_t ns);
+/* The processor that the caller runs on, or a number that stands for the thread: a hint, old as soon
+ * as it is returned. Any thread; no system call. */
+unsigned weir__cpu(void);
+
 #endif

@@ -103,6 +103,17 @@ struct weir__role {
     uint32_t slot; /* an empty slot in hand, or WEIR__SLOT_NONE */
 };
 
+/* Producers take turns: two processors that add to W in turn wait for its cache line each time, and
+ * for the lines at the records' borders, which costs three times what one of them needs alone. So a
+ * producer that does not wait and has made a run of adds lets the others have theirs, if there are
+ * any. Hints by processor, relaxed: nothing but time hangs on them. */
+#define WEIR__TURNS 64u /* processors that are told apart */
+
+struct weir__turn {
+    alignas(WEIR__LINE) WEIR__ATOMIC(uint64_t) last; /* W behind the last add made here */
+    WEIR__ATOMIC(uint32_t) adds;                     /* since the last pause or wait */
+};
+
 struct weir__stage_counters {
     WEIR__ATOMIC(uint64_t) stalls_slot, stalls_oversize, stalls_straggler;
     WEIR__ATOMIC(uint64_t) refused_again, refused_timeout, refused_space;
@@ -188,6 +199,8 @@ struct weir__stage {
     alignas(WEIR__LINE) WEIR__ATOMIC(uint64_t) level[WEIR__LEVELS];
     WEIR__ATOMIC(uint64_t)
     complete; /* end of the last batch in order that is complete in memory. As level */
+
+    struct weir__turn turns[WEIR__TURNS];
 
     struct weir__role role;
     /* Set before exit: the kernel may still read them, so they are never freed. */

@@ -168,6 +168,8 @@ int weir__stage_wait(struct weir__stage *stage,
     bool late = false;
     uint32_t yields = WEIR__YIELDS_MAX;
 
+    /* Who waits makes room enough for others: no pause on top of it. */
+    weir__store(&stage->turns[weir__cpu() % WEIR__TURNS].adds, 0u, relaxed);
     for (;;) {
         int code = level_verdict(stage, level, lsn);
         if (code != -EAGAIN) {

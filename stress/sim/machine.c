@@ -618,6 +618,17 @@ int weir__futex_wake(WEIR__ATOMIC(uint32_t) *word, int count)
     return (int)woken;
 }
 
+void weir__spin_ns(uint64_t ns)
+{
+    (void)ns;
+    sim_switch();
+}
+
+unsigned weir__cpu(void)
+{
+    return 0;
+}
+
 uint64_t weir__now_ns(void)
 {
     return now_ns;

@@ -3,6 +3,8 @@
 void weir__check_failed(const char *condition, const char *, int) { failed(condition); abort(); }
 
 uint64_t weir__now_ns(void) { return 1; }
+void weir__spin_ns(uint64_t) { rl::ctx().sched(); }
+unsigned weir__cpu(void) { return rl::thread_index(); }
 void *weir__mem_alloc(struct weir__mem *, size_t bytes, size_t) { return calloc(1, bytes); }
 void weir__mem_free(struct weir__mem *, void *block, size_t) { free(block); }
 void *weir__mem_alloc_io(struct weir__mem *, size_t bytes) { return calloc(1, bytes); }

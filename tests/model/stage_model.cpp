@@ -246,6 +246,7 @@ template <int N> struct test : rl::test_suite<test<N>, N> {
         stage->crowd.cheap = stage->yields_off_ns.cheap = stage->yields_pause_ns.cheap = 1;
         matom<uint64_t> *count = (matom<uint64_t> *)&stage->counters;
         for (size_t i = 0; i < sizeof stage->counters / sizeof *count; i++) count[i].cheap = 1;
+        for (size_t i = 0; i < WEIR__TURNS; i++) stage->turns[i].last.cheap = stage->turns[i].adds.cheap = 1;
         for (uint32_t i = 0; i < stage->slot_count; i++) {
             struct weir__slot *s = &stage->slots[i];
             s->pend.touch(); s->ack[0].touch(); s->ack[1].touch(); s->pins.touch(); s->base.touch(); s->prev_end.touch(); s->seq.touch();

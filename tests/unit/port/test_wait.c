@@ -7,9 +7,11 @@
 #include "port/thread.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -190,6 +192,53 @@ static void thread_starts_named_and_with_signals_blocked(void **state)
     assert_int_equal(sigismember(&after, SIGALRM), sigismember(&before, SIGALRM));
 }
 
+static void spinning_takes_at_least_as_long_as_asked(void **state)
+{
+    (void)state;
+    for (uint64_t ns = 0; ns <= 4000; ns += 500) {
+        const uint64_t begin_ns = weir__now_ns();
+        weir__spin_ns(ns);
+        assert_true(weir__now_ns() - begin_ns >= ns);
+    }
+}
+
+/* A thread that is bound to a processor gets that one's number, or always the same where libc does
+ * not have it. */
+static void *look_at_cpus(void *arg)
+{
+    unsigned *const wrong = arg;
+    const unsigned before = weir__cpu();
+    cpu_set_t mine;
+    bool numbers = true;
+    bool fixed = true;
+
+    if (sched_getaffinity(0, sizeof mine, &mine) != 0) {
+        return NULL;
+    }
+    for (unsigned cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        cpu_set_t one;
+        CPU_ZERO(&one);
+        CPU_SET(cpu, &one);
+        if (CPU_ISSET(cpu, &mine) && sched_setaffinity(0, sizeof one, &one) == 0) {
+            const unsigned seen = weir__cpu();
+            numbers = numbers && seen == cpu;
+            fixed = fixed && seen == before;
+        }
+    }
+    *wrong = !numbers && !fixed;
+    return NULL;
+}
+
+static void a_bound_thread_is_told_its_processor(void **state)
+{
+    (void)state;
+    unsigned wrong = 0;
+    pthread_t thread;
+    assert_int_equal(weir__thread_start(&thread, "weir-cpus", look_at_cpus, &wrong), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(wrong, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -198,6 +247,8 @@ int main(void)
         cmocka_unit_test(wake_without_sleepers_wakes_nobody),
         cmocka_unit_test(wake_of_all_ends_every_wait),
         cmocka_unit_test(no_wake_is_lost_between_two_threads),
+        cmocka_unit_test(spinning_takes_at_least_as_long_as_asked),
+        cmocka_unit_test(a_bound_thread_is_told_its_processor),
         cmocka_unit_test(thread_starts_named_and_with_signals_blocked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

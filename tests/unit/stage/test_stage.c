@@ -3,7 +3,10 @@
  * keeper. */
 #include "unit/stage/toy_flusher.h"
 
+#include "port/wait.h"
+
 #include <errno.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -87,6 +90,43 @@ static void places_are_dense_and_in_order(void **state)
         assert_int_equal(weir__stage_end(&toy.stage), due);
     }
     close_toy(&toy);
+}
+
+/* A run of adds is counted where it is made; it is over after 64, and at every wait, because who
+ * waits lets the others on anyway. */
+static void a_turn_ends_after_a_run_and_at_a_wait(void **state)
+{
+    (void)state;
+    struct toy toy;
+    struct weir__place place;
+    cpu_set_t before;
+    cpu_set_t here;
+    assert_int_equal(sched_getaffinity(0, sizeof before, &before), 0);
+    CPU_ZERO(&here);
+    CPU_SET((size_t)sched_getcpu(), &here);
+    if (sched_setaffinity(0, sizeof here, &here) != 0) {
+        skip();
+    }
+    open_toy(&toy, &usual);
+    const struct weir__turn *turn = &toy.stage.turns[weir__cpu() % WEIR__TURNS];
+    for (unsigned i = 1; i <= 10; i++) {
+        assert_int_equal(toy_append(&toy, 8, 0, &place), 0);
+        assert_int_equal(weir__load(&turn->adds, relaxed), i);
+    }
+    assert_int_equal(weir__stage_wait(&toy.stage,
+                                      place.lsn,
+                                      WEIR__LEVEL_DURABLE,
+                                      place.slot,
+                                      place.seq,
+                                      weir__now_ns()),
+                     -ETIMEDOUT);
+    assert_int_equal(weir__load(&turn->adds, relaxed), 0);
+    for (unsigned i = 0; i < 200; i++) {
+        assert_int_equal(toy_append(&toy, 8, 0, &place), 0);
+        assert_int_equal(weir__load(&turn->adds, relaxed), i % 64 + 1);
+    }
+    close_toy(&toy);
+    assert_int_equal(sched_setaffinity(0, sizeof before, &before), 0);
 }
 
 /* The add that does not fit closes the slot, and its record is the first of the next one. */
@@ -770,6 +810,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_is_reserved_before_the_flusher_opens_a_slot),
         cmocka_unit_test(places_are_dense_and_in_order),
+        cmocka_unit_test(a_turn_ends_after_a_run_and_at_a_wait),
         cmocka_unit_test(the_closer_opens_the_next_slot_with_its_own_record),
         cmocka_unit_test(a_slot_takes_records_to_its_last_unit),
         cmocka_unit_test(a_sealed_slot_is_pushed_by_the_last_commit),
