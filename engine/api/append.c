@@ -43,6 +43,29 @@ static uint64_t record_bytes(const struct weir_record *record)
     return bytes;
 }
 
+static uint8_t *record_end(uint8_t *at,
+                           uint8_t *to,
+                           uint32_t crc,
+                           uint64_t tag,
+                           uint16_t flags,
+                           uint32_t salt,
+                           weir_lsn lsn)
+{
+    struct weir__frame frame = {
+        .bytes = (uint32_t)(to - at - WEIR__FRAME_HEADER_BYTES),
+        .payload_crc = crc,
+        .tag = tag,
+        .type = WEIR__FRAME_RECORD,
+        .flags = flags,
+    };
+    uint8_t *end = at + weir__frame_span(frame.bytes);
+    if (to != end) {
+        memset(to, 0, (size_t)(end - to));
+    }
+    weir__frame_encode(&frame, salt, lsn, at);
+    return end;
+}
+
 static uint8_t *record_fill(uint8_t *at,
                             const struct weir_record *record,
                             uint32_t crc,
@@ -50,8 +73,7 @@ static uint8_t *record_fill(uint8_t *at,
                             uint32_t salt,
                             weir_lsn lsn)
 {
-    uint8_t *payload = at + WEIR__FRAME_HEADER_BYTES;
-    uint8_t *to = payload;
+    uint8_t *to = at + WEIR__FRAME_HEADER_BYTES;
 
     for (size_t i = 0; i < record->piece_count; i++) {
         if (record->pieces[i].bytes > 0) {
@@ -59,17 +81,7 @@ static uint8_t *record_fill(uint8_t *at,
             to += record->pieces[i].bytes;
         }
     }
-    struct weir__frame frame = {
-        .bytes = (uint32_t)(to - payload),
-        .payload_crc = crc,
-        .tag = record->tag,
-        .type = WEIR__FRAME_RECORD,
-        .flags = flags,
-    };
-    uint8_t *end = at + weir__frame_span(frame.bytes);
-    memset(to, 0, (size_t)(end - to));
-    weir__frame_encode(&frame, salt, lsn, at);
-    return end;
+    return record_end(at, to, crc, record->tag, flags, salt, lsn);
 }
 
 static int group_check(const struct weir_log *log,
@@ -101,17 +113,15 @@ static int group_check(const struct weir_log *log,
     return fits && span <= segment_room ? 0 : WEIR_ETOOBIG;
 }
 
-/* The whole of an append; place tells where the last record went, for those who wait. alone_out: for
- * those who will wait; set where the caller has to call weir__flusher_alone before. */
+/* The whole of an append; place tells where it went. */
 static int append(struct weir_log *log,
                   const struct weir_record *records,
                   size_t count,
                   int64_t timeout_ns,
                   weir_lsn *lsns_out,
-                  struct weir__place *place,
-                  bool *alone_out)
+                  struct weir__place *place)
 {
-    uint32_t crcs[CRCS_BEFORE];
+    uint32_t crcs[CRCS_BEFORE] WEIR__UNFILLED;
     uint64_t span;
     int code = weir__log_usable(log);
 
@@ -147,10 +157,52 @@ static int append(struct weir_log *log,
         lsn += (uint64_t)(end - at);
         at = end;
     }
+    weir__stage_commit(&log->stage, place, (uint32_t)count);
+    return 0;
+}
+
+/* The same for one record in one piece: what almost every call is. alone_out: for those who will
+ * wait; set where the caller has to call weir__flusher_alone before. */
+static int append_one(struct weir_log *log,
+                      const void *data,
+                      size_t bytes,
+                      uint64_t tag,
+                      weir_lsn *lsn_out,
+                      struct weir__place *place,
+                      bool *alone_out)
+{
+    int code = weir__log_usable(log);
+
+    if (WEIR__UNLIKELY(code != 0)) {
+        return code;
+    }
+    if (WEIR__UNLIKELY(log->options.read_only)) {
+        return WEIR_EREADONLY;
+    }
+    if (WEIR__UNLIKELY(!data && bytes > 0)) {
+        return -EINVAL;
+    }
+    /* What fits into record_bytes_max fits into a batch and a segment: weir__options_check. */
+    if (WEIR__UNLIKELY(bytes > log->options.record_bytes_max)) {
+        return WEIR_ETOOBIG;
+    }
+    const uint32_t crc = weir__crc32c(0, data, bytes);
+    code = weir__stage_reserve(&log->stage, weir__frame_span(bytes), WEIR__NEVER, place);
+    if (WEIR__UNLIKELY(code != 0)) {
+        return code;
+    }
+    uint8_t *payload = place->at + WEIR__FRAME_HEADER_BYTES;
+    if (bytes > 0) {
+        memcpy(payload, data, bytes);
+    }
+    record_end(place->at, payload + bytes, crc, tag, 0, log->frame_salt, place->lsn);
+    if (lsn_out) {
+        *lsn_out = place->lsn;
+    }
     if (alone_out) {
-        *alone_out = weir__stage_commit_alone(&log->stage, place, (uint32_t)count);
+        *alone_out = weir__stage_commit_alone(&log->stage, place, 1);
     } else {
-        weir__stage_commit(&log->stage, place, (uint32_t)count);
+        weir__stage_commit(&log->stage, place, 1);
     }
     return 0;
 }
@@ -161,9 +213,9 @@ int weir_append_group(struct weir_log *log,
                       int64_t timeout_ns,
                       weir_lsn *lsns_out)
 {
-    struct weir__place place;
+    struct weir__place place WEIR__UNFILLED;
 
-    return append(log, records, count, timeout_ns, lsns_out, &place, NULL);
+    return append(log, records, count, timeout_ns, lsns_out, &place);
 }
 
 int weir_appendv(struct weir_log *log,
@@ -173,9 +225,9 @@ int weir_appendv(struct weir_log *log,
                  weir_lsn *lsn_out)
 {
     const struct weir_record record = {pieces, piece_count, tag};
-    struct weir__place place;
+    struct weir__place place WEIR__UNFILLED;
 
-    return append(log, &record, 1, WEIR_FOREVER, lsn_out, &place, NULL);
+    return append(log, &record, 1, WEIR_FOREVER, lsn_out, &place);
 }
 
 int weir_append(struct weir_log *log,
@@ -184,9 +236,9 @@ int weir_append(struct weir_log *log,
                 uint64_t tag,
                 weir_lsn *lsn_out)
 {
-    const struct weir_piece piece = {data, bytes};
+    struct weir__place place WEIR__UNFILLED;
 
-    return weir_appendv(log, &piece, 1, tag, lsn_out);
+    return append_one(log, data, bytes, tag, lsn_out, &place, NULL);
 }
 
 static bool level_known(enum weir_level level)
@@ -201,9 +253,7 @@ int weir_append_wait(struct weir_log *log,
                      enum weir_level level,
                      weir_lsn *lsn_out)
 {
-    const struct weir_piece piece = {data, bytes};
-    const struct weir_record record = {&piece, 1, tag};
-    struct weir__place place;
+    struct weir__place place WEIR__UNFILLED;
     weir_lsn lsn = WEIR_LSN_NONE;
 
     if (lsn_out) {
@@ -214,7 +264,7 @@ int weir_append_wait(struct weir_log *log,
     }
     bool alone = false;
     int code =
-        append(log, &record, 1, WEIR_FOREVER, &lsn, &place, level == WEIR_APPENDED ? NULL : &alone);
+        append_one(log, data, bytes, tag, &lsn, &place, level == WEIR_APPENDED ? NULL : &alone);
     if (code != 0) {
         return code;
     }
