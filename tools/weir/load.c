@@ -2,9 +2,10 @@
  * The load of weir bench.
  *
  * The main thread moves the phase: warming, measuring, stopping. A producer looks at it before each
- * call, and counts the call if it began in the window. Its loop looks at the clock once per round
- * (the end of one call is the beginning of the next), adds to its own histogram, and neither
- * allocates nor prints. The trimmer gives up what lies more than retain_bytes behind the durable
+ * call, and counts the call if it began in the window. Where it waits, its loop looks at the clock
+ * once per round (the end of one call is the beginning of the next); where it does not, it times one
+ * call in so many, for a look at the clock takes as long as an append. It adds to its own histogram,
+ * and neither allocates nor prints. The trimmer gives up what lies more than retain_bytes behind the durable
  * LSN, a segment at a time. The sampler (async) measures append to durability: each producer hands
  * it one record in 1000, and at least one per millisecond, through a ring of its own; it waits for
  * the lowest of them, and looks at the clock when it wakes. The watcher (rotation_tail) reads the
@@ -32,6 +33,8 @@ enum {
     NOISE_BYTES = 256 * 1024, /* records begin somewhere in so many random bytes */
     SAMPLE_EVERY = 1000,
     SAMPLE_RING = 1024, /* a power of two */
+    STRIDE_MAX = 64,
+    STRIDE_NS = 100 * 1000,
     MARKS_ALL = 4 * 1024 * 1024,
     ROTATIONS_MAX = 64 * 1024,
 };
@@ -210,17 +213,20 @@ static int call_make(struct load_producer *producer, weir_lsn *lsn_out)
     return waits ? weir_wait(log, *lsn_out, (enum weir_level)options->wait, WEIR_FOREVER) : 0;
 }
 
-/* A call that began in the window has ended. */
-static void
-call_count(struct load_producer *producer, weir_lsn lsn, uint64_t begin_ns, uint64_t end_ns)
+/* A call that began in the window has ended, and was timed; `calls` were made since the last one
+ * that was. */
+static void call_note(struct load_producer *producer,
+                      weir_lsn lsn,
+                      uint64_t begin_ns,
+                      uint64_t end_ns,
+                      uint64_t calls)
 {
     const struct load *load = producer->load;
 
     histogram_add(&producer->latency, end_ns - begin_ns);
-    producer->records += load->options->group;
     producer->calls++;
     if (load->options->async) {
-        producer->since_sample++;
+        producer->since_sample += calls;
         if (producer->since_sample >= SAMPLE_EVERY ||
             end_ns - producer->sampled_ns >= SAMPLE_AT_LEAST_NS) {
             producer->since_sample = 0;
@@ -235,11 +241,60 @@ call_count(struct load_producer *producer, weir_lsn lsn, uint64_t begin_ns, uint
     }
 }
 
+/* Calls that wait for nothing take about as long as a look at the clock: one in so many is timed,
+ * and at least one in STRIDE_NS. */
+static uint64_t stride_next(uint64_t spent_ns, uint64_t calls)
+{
+    const uint64_t mean_ns = spent_ns / calls + 1;
+    const uint64_t stride = STRIDE_NS / mean_ns;
+
+    return stride < 1 ? 1 : stride > STRIDE_MAX ? STRIDE_MAX : stride;
+}
+
+static void *producer_run_untimed(struct load_producer *producer)
+{
+    struct load *load = producer->load;
+    uint64_t timed_ns = clock_now_ns();
+    uint64_t stride = 1;
+    uint64_t calls = 0;
+
+    for (;;) {
+        const int phase = atomic_load_explicit(&load->phase, memory_order_acquire);
+        if (phase == PHASE_STOPPING) {
+            return NULL;
+        }
+        const bool timed = ++calls >= stride;
+        const uint64_t begin_ns = timed ? clock_now_ns() : 0;
+        weir_lsn lsn = WEIR_LSN_NONE;
+        const int rc = call_make(producer, &lsn);
+        if (rc != 0) {
+            load_fail(load, "append", rc);
+            return NULL;
+        }
+        if (phase == PHASE_MEASURING) {
+            producer->records += load->options->group;
+        }
+        if (timed) {
+            const uint64_t end_ns = clock_now_ns();
+            if (phase == PHASE_MEASURING) {
+                call_note(producer, lsn, begin_ns, end_ns, calls);
+            }
+            stride = stride_next(end_ns - timed_ns, calls);
+            timed_ns = end_ns;
+            calls = 0;
+        }
+    }
+}
+
 static void *producer_run(void *ctx)
 {
     struct load_producer *producer = ctx;
     struct load *load = producer->load;
     uint64_t now_ns = clock_now_ns();
+
+    if (load->options->wait == LOAD_WAIT_NONE || load->options->async) {
+        return producer_run_untimed(producer);
+    }
 
     for (;;) {
         const int phase = atomic_load_explicit(&load->phase, memory_order_acquire);
@@ -255,7 +310,8 @@ static void *producer_run(void *ctx)
             return NULL;
         }
         if (phase == PHASE_MEASURING) {
-            call_count(producer, lsn, begin_ns, now_ns);
+            producer->records += load->options->group;
+            call_note(producer, lsn, begin_ns, now_ns, 1);
         }
     }
 }
