@@ -24,6 +24,7 @@ static const struct verb_row verb_rows[] = {
      seccomp_main,
      "run a command with io_uring refused, or with unreadable parts of files"},
     {"perf", perf_main, "measure the ratios that weir is held to, pass or fail per line"},
+    {"append", append_main, "measure appends that nobody waits for, beside CRC and copy alone"},
     {"append-child", append_child_main, NULL},
     {"follow-child", follow_child_main, NULL},
 };

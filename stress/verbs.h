@@ -9,6 +9,7 @@ int powercut_main(int argc, char **argv);
 int sim_main(int argc, char **argv);
 int seccomp_main(int argc, char **argv);
 int perf_main(int argc, char **argv);
+int append_main(int argc, char **argv);
 /* Started by kill and powercut, not by people. */
 int append_child_main(int argc, char **argv);
 int follow_child_main(int argc, char **argv);
