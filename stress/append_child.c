@@ -10,21 +10,22 @@
  * leftovers.
  *
  * --lie plants a fault, to show that the parent sees it. */
+#include "api/log.h"
 #include "args.h"
+#include "child.h"
 #include "clock.h"
 #include "dice.h"
 #include "verbs.h"
-#include "wire.h"
 
 #include <errno.h>
 #include <inttypes.h>
-#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 #include <weir/weir.h>
 
@@ -37,29 +38,18 @@ enum lie {
     LIE_SKIP,  /* leaves records out */
     LIE_SPLIT, /* appends groups record by record */
     LIE_TRIM,  /* trims more than it says */
+    LIE_LEAK,  /* forgets memory and descriptors */
+    LIE_STUCK, /* never goes on once an append was refused, or a producer was parked */
 };
 static const char *const lie_words[] =
-    {"none", "ghost", "early", "alter", "twice", "skip", "split", "trim", NULL};
+    {"none", "ghost", "early", "alter", "twice", "skip", "split", "trim", "leak", "stuck", NULL};
 
 enum {
     WINDOW_MAX = 64,
     LIE_EVERY = 40, /* groups of a producer between two lies */
     OPEN_WAIT_S = 20,
-};
-
-struct child {
-    struct script script;
-    uint64_t life;
-    const char *dir;
-    int io;
-    int lie;
-    bool only_durable; /* acknowledgements must survive a power cut */
-    uint64_t budget;   /* groups per producer, then the log is closed; UINT64_MAX: until killed */
-    uint64_t retain_bytes;
-    struct wire_page *page;
-    struct weir_log *log;
-    pthread_mutex_t lock; /* guards broken */
-    int broken;           /* exit status of the first failure */
+    FIGURES_EVERY = 16, /* groups of a producer */
+    LEAK_BYTES = 256 << 10,
 };
 
 struct pending {
@@ -72,6 +62,7 @@ struct producer {
     uint32_t index;
     pthread_t thread;
     uint8_t *room; /* for one group */
+    bool parks;
     struct dice dice;
     uint64_t groups;
     struct pending window[WINDOW_MAX + SCRIPT_GROUP_MAX];
@@ -80,9 +71,7 @@ struct producer {
     weir_lsn trim_lsn; /* beginning of a group of ours, durable */
 };
 
-/* Keeps the first failure for the parent. */
-__attribute__((format(printf, 3, 4))) static void
-child_fail(struct child *child, int status, const char *format, ...)
+void child_fail(struct child *child, int status, const char *format, ...)
 {
     va_list list;
 
@@ -193,6 +182,27 @@ static bool window_turn(struct producer *producer)
 
 /* ---- appending ------------------------------------------------------------------------------- */
 
+/* Nothing was appended, for a reason that may pass. */
+static bool refusal_passes(int code)
+{
+    return code == -ENOSPC || code == -EDQUOT || code == -EMFILE || code == -ENFILE ||
+           code == -EFBIG || code == -ENOMEM;
+}
+
+static void refusal_note(struct child *child, int code)
+{
+    struct weir_error error = {.code = 0};
+    struct wire_page *page = child->page;
+
+    /* The reason may have passed between the append and this look. */
+    const int told = weir_log_error(child->log, &error);
+    wire_set(&page->refused_code, (uint64_t)-code);
+    if (told != 0) {
+        wire_set(&page->told_code, (uint64_t)-told);
+    }
+    atomic_fetch_add_explicit(&page->refused, 1, memory_order_release);
+}
+
 static int group_append(struct producer *producer,
                         const struct weir_record *records,
                         size_t count,
@@ -220,10 +230,13 @@ static int group_append(struct producer *producer,
             rc = weir_append_group(child->log, records, count, WEIR_FOREVER, lsns);
         }
         /* A small file system may be full until trimming has made room. */
-        if (rc != -ENOSPC) {
+        if (!refusal_passes(rc)) {
             return rc;
         }
-        clock_sleep_ns(CLOCK_NS_PER_MS);
+        refusal_note(child, rc);
+        do {
+            clock_sleep_ns(CLOCK_NS_PER_MS);
+        } while (child->lie == LIE_STUCK);
     }
 }
 
@@ -238,6 +251,13 @@ group_lie(struct producer *producer, struct weir_record *records, size_t count, 
     }
     if (child->lie == LIE_TWICE) {
         group_append(producer, records, count, lsns);
+    } else if (child->lie == LIE_LEAK) {
+        void *room = malloc(LEAK_BYTES);
+        if (room != NULL) {
+            memset(room, 1, LEAK_BYTES);
+        }
+        const int leaked = dup(WIRE_FD_GO);
+        (void)leaked;
     } else if (child->lie == LIE_GHOST) {
         struct pending ghost = {.lsn = lsns[count - 1] + 8, .tag = records[count - 1].tag};
         acks_write(child, &ghost, 1);
@@ -272,7 +292,21 @@ static uint64_t group_next(struct producer *producer, uint64_t seq)
     if (lying && child->lie == LIE_SKIP) {
         return group.count;
     }
+    const size_t bytes = (size_t)(at - producer->room);
+    const bool park = producer->parks && park_due(child->page, bytes);
+    if (park) {
+        park_set(bytes);
+    }
     const int rc = group_append(producer, records, group.count, lsns);
+    if (park && !park_over() && rc == 0) {
+        child_fail(child,
+                   WIRE_EXIT_BROKEN,
+                   "producer %" PRIu32 " could not be stopped in an append of %zu bytes: the copy "
+                   "does not come behind the checksum any more",
+                   producer->index,
+                   bytes);
+        return 0;
+    }
     if (rc != 0) {
         log_fail(child, "weir_append_group", rc);
         return 0;
@@ -314,12 +348,24 @@ static bool trim_turn(struct producer *producer, weir_lsn group_lsn)
     return true;
 }
 
+static void figures_note(struct child *child)
+{
+    struct weir_stats stats;
+
+    weir_stats(child->log, &stats);
+    wire_set(&child->page->inflight_max, stats.inflight_max);
+}
+
 static void *producer_run(void *ctx)
 {
     struct producer *producer = ctx;
     struct child *child = producer->child;
     uint64_t seq = 0;
 
+    if (child->storm) {
+        storm_thread();
+    }
+    wire_set(&child->page->threads[producer->index], (uint64_t)syscall(SYS_gettid));
     while (producer->groups < child->budget && seq < UINT32_MAX - SCRIPT_GROUP_MAX) {
         const size_t before = producer->pending;
         const uint64_t count = group_next(producer, seq);
@@ -335,8 +381,12 @@ static void *producer_run(void *ctx)
         if (producer->index == 0 && !trim_turn(producer, group_lsn)) {
             return NULL;
         }
+        if (producer->groups % FIGURES_EVERY == 0) {
+            figures_note(child);
+        }
     }
     window_settle(producer, producer->pending, WEIR_DURABLE);
+    wire_set(&child->page->threads[producer->index], 0);
     return NULL;
 }
 
@@ -359,20 +409,25 @@ static void producers_run(struct child *child)
             dice_mix(child->script.seed ^ dice_mix(child->life * 1000 + started));
         producer->window_limit =
             started % 4 == 0 ? 1 : 1 + (size_t)dice_below(&producer->dice, WINDOW_MAX);
-        producer->room = malloc(room);
+        producer->parks = child->park && started == 0;
+        producer->room = producer->parks ? park_room(child->page, room) : malloc(room);
         if (producer->room == NULL ||
             pthread_create(&producer->thread, NULL, producer_run, producer) != 0) {
             child_fail(child,
                        WIRE_EXIT_BROKEN,
                        "producer %" PRIu32 " could not be started",
                        started);
-            free(producer->room);
+            if (!producer->parks) {
+                free(producer->room);
+            }
             break;
         }
     }
     for (uint32_t i = 0; i < started; i++) {
         pthread_join(producers[i].thread, NULL);
-        free(producers[i].room);
+        if (!producers[i].parks) {
+            free(producers[i].room);
+        }
     }
     free(producers);
 }
@@ -382,6 +437,7 @@ static void producers_run(struct child *child)
 static void options_draw(struct child *child, struct weir_options *options)
 {
     static const uint32_t slots[] = {64 << 10, 256 << 10, 1 << 20};
+    static const uint32_t slot_counts[] = {2, 8, 64, 96};
     static const uint32_t depths[] = {1, 4, 8, 64};
     struct dice dice = {dice_mix(child->script.seed) ^ dice_mix(child->life)};
     uint64_t base = 1 << 20;
@@ -394,10 +450,38 @@ static void options_draw(struct child *child, struct weir_options *options)
     options->slot_bytes = slots[dice_below(&dice, 3)];
     options->record_bytes_max = (uint32_t)(base / 2);
     options->max_inflight = depths[dice_below(&dice, 4)];
+    /* Depth needs slots: a batch is in one until it is durable. */
+    options->slots = slot_counts[dice_below(&dice, 4)];
+    if (options->slots > 8) {
+        options->max_inflight = 64;
+        options->oversize_buffers = 8;
+    }
     options->buffered = dice_below(&dice, 4) == 0;
     options->recycle_segments = dice_below(&dice, 3) == 0 ? 1 : 16;
     options->lock_timeout_ns = OPEN_WAIT_S * CLOCK_NS_PER_S;
     child->retain_bytes = base * (8 + dice_below(&dice, 56));
+    if (child->fixed) {
+        options->segment_bytes = base;
+        options->slot_bytes = 64 << 10;
+        options->slots = 4;
+        options->max_inflight = 4;
+        options->oversize_buffers = 1;
+        options->buffered = false;
+        options->recycle_segments = 1;
+        child->retain_bytes = base + base / 2;
+    }
+}
+
+static void event_note(void *ctx, const struct weir_event *event)
+{
+    struct wire_page *page = ctx;
+
+    if (event->kind == WEIR_EVENT_STALL) {
+        wire_set(&page->stall_lsn, event->lsn);
+    }
+    if ((unsigned)event->kind < WIRE_EVENTS) {
+        atomic_fetch_add_explicit(&page->events[event->kind], 1, memory_order_release);
+    }
 }
 
 static void child_live(struct child *child)
@@ -408,10 +492,20 @@ static void child_live(struct child *child)
     struct weir_report report;
 
     options_draw(child, &options);
+    options.on_event = event_note;
+    options.event_ctx = page;
+    options.stall_warn_ns = child->stall_warn_ns;
+    struct weir__io *io = child->slow_ns != 0 ? slow_io(child->slow_ns) : weir__io_system();
+    const int begun = child->storm ? storm_begin(page) : 0;
+    if (begun != 0) {
+        child_fail(child, WIRE_EXIT_BROKEN, "signals: %s", strerror(-begun));
+        return;
+    }
     atomic_store_explicit(&page->phase, WIRE_OPENING, memory_order_release);
     const uint64_t begin_ns = clock_now_ns();
-    const int rc = weir_open(child->dir, &options, &child->log, &error);
+    const int rc = weir__open_with(io, child->dir, &options, &child->log, &error);
     if (rc != 0) {
+        wire_set(&page->refused_code, (uint64_t)-rc);
         child_fail(child,
                    WIRE_EXIT_FAILED,
                    "weir_open: %s: %s %s",
@@ -424,6 +518,10 @@ static void child_live(struct child *child)
     wire_set(&page->open_ns, clock_now_ns() - begin_ns);
     wire_set(&page->bytes_cut, report.bytes_cut);
     wire_set(&page->oldest_lsn, report.oldest_lsn);
+    struct weir_log_info info;
+    weir_log_describe(child->log, &info);
+    wire_set(&page->io_used, (uint64_t)info.io_used);
+    wire_set(&page->io_uring, info.io_uring);
     wire_set(&page->end_lsn, report.end_lsn);
     atomic_store_explicit(&page->verdict, (uint32_t)report.verdict, memory_order_release);
     atomic_store_explicit(&page->phase, WIRE_APPENDING, memory_order_release);
@@ -437,6 +535,9 @@ static void child_live(struct child *child)
                    "weir_close: %s: %s",
                    weir_error_name(closed),
                    error.text);
+    }
+    if (child->storm) {
+        storm_end();
     }
     atomic_store_explicit(&page->phase, WIRE_CLOSED, memory_order_release);
 }
@@ -463,6 +564,11 @@ int append_child_main(int argc, char **argv)
         {.name = "record-bytes", .kind = OPTION_RANGE, .target = &range, .max = SCRIPT_BYTES_MAX},
         {.name = "budget", .kind = OPTION_NUMBER, .target = &child.budget},
         {.name = "io", .kind = OPTION_CHOICE, .target = &child.io, .choices = args_io_words},
+        {.name = "fixed", .kind = OPTION_FLAG, .target = &child.fixed},
+        {.name = "storm", .kind = OPTION_FLAG, .target = &child.storm},
+        {.name = "park", .kind = OPTION_FLAG, .target = &child.park},
+        {.name = "slow", .kind = OPTION_DURATION, .target = &child.slow_ns},
+        {.name = "stall-warn", .kind = OPTION_DURATION, .target = &child.stall_warn_ns},
         {.name = "only-durable", .kind = OPTION_FLAG, .target = &child.only_durable},
         {.name = "lie", .kind = OPTION_CHOICE, .target = &child.lie, .choices = lie_words},
         {.name = NULL},
@@ -476,7 +582,7 @@ int append_child_main(int argc, char **argv)
     struct stat page_stat;
     if (child.dir == NULL || fstat(WIRE_FD_PAGE, &page_stat) != 0 ||
         page_stat.st_size < (off_t)sizeof(struct wire_page)) {
-        return args_wrong(&text, "is started by kill and powercut");
+        return args_wrong(&text, "is started by the other verbs");
     }
     child.script.producers = (uint32_t)producers;
     child.script.bytes_min = (uint32_t)range.from;

@@ -3,6 +3,8 @@
  * nothing. */
 #include "args.h"
 
+#include "clock.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -85,6 +87,31 @@ number_store(const struct verb_text *verb, const struct option_row *row, const c
     return ARGS_RUN;
 }
 
+static int
+duration_store(const struct verb_text *verb, const struct option_row *row, const char *word)
+{
+    static const struct {
+        const char *name;
+        uint64_t ns;
+    } units[] = {{"", CLOCK_NS_PER_S},
+                 {"s", CLOCK_NS_PER_S},
+                 {"ms", CLOCK_NS_PER_MS},
+                 {"m", 60 * CLOCK_NS_PER_S},
+                 {"h", 3600 * CLOCK_NS_PER_S}};
+    const char *at = word;
+    uint64_t value = 0;
+
+    if (number_take(&at, false, &value) && value > 0) {
+        for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
+            if (strcmp(at, units[i].name) == 0 && value <= UINT64_MAX / 4 / units[i].ns) {
+                *(uint64_t *)row->target = value * units[i].ns;
+                return ARGS_RUN;
+            }
+        }
+    }
+    return args_wrong(verb, "--%s %s: must be like 30s, 10m, 2h", row->name, word);
+}
+
 static int range_store(const struct verb_text *verb, const struct option_row *row, const char *word)
 {
     const char *at = word;
@@ -130,6 +157,8 @@ static int value_store(const struct verb_text *verb, const struct option_row *ro
         return ARGS_RUN;
     case OPTION_NUMBER:
         return number_store(verb, row, word);
+    case OPTION_DURATION:
+        return duration_store(verb, row, word);
     case OPTION_RANGE:
         return range_store(verb, row, word);
     case OPTION_CHOICE:

@@ -25,11 +25,12 @@ enum {
     "  77  not possible on this machine: the reason is printed\n"
 
 enum option_kind {
-    OPTION_FLAG,   /* bool */
-    OPTION_WORD,   /* const char * */
-    OPTION_NUMBER, /* uint64_t, min..max */
-    OPTION_RANGE,  /* struct args_range of bytes, min..max, with K and M */
-    OPTION_CHOICE, /* int, index into choices */
+    OPTION_FLAG,     /* bool */
+    OPTION_WORD,     /* const char * */
+    OPTION_NUMBER,   /* uint64_t, min..max */
+    OPTION_DURATION, /* uint64_t, nanoseconds, of 30s, 10m, 2h, 500ms or seconds */
+    OPTION_RANGE,    /* struct args_range of bytes, min..max, with K and M */
+    OPTION_CHOICE,   /* int, index into choices */
 };
 
 struct args_range {

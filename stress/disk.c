@@ -45,10 +45,10 @@ refuse(struct disk *disk, int code, const char *format, ...)
     return code;
 }
 
-static int image_make(struct disk *disk)
+static int image_make(struct disk *disk, uint64_t wanted)
 {
     const bool xfs = strcmp(disk->fs, "xfs") == 0;
-    const off_t bytes = (off_t)(xfs ? 512 : 256) << 20;
+    const off_t bytes = wanted != 0 ? (off_t)wanted : (off_t)(xfs ? 512 : 256) << 20;
     const int fd = open(disk->image, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 
     if (fd < 0) {
@@ -70,7 +70,7 @@ static int image_make(struct disk *disk)
     return status == 0 ? 0 : refuse(disk, -EIO, "mkfs.%s ended with status %d", disk->fs, status);
 }
 
-int disk_make(struct disk *disk, const char *dir, const char *fs)
+int disk_make(struct disk *disk, const char *dir, const char *fs, uint64_t bytes)
 {
     *disk = (struct disk){.fs = fs};
     snprintf(disk->image, sizeof(disk->image), "%s/image", dir);
@@ -87,7 +87,7 @@ int disk_make(struct disk *disk, const char *dir, const char *fs)
     if (mkdir(disk->mount_point, 0700) != 0) {
         return refuse(disk, -errno, "%s", disk->mount_point);
     }
-    return image_make(disk);
+    return image_make(disk, bytes);
 }
 
 /* ---- the loop device ------------------------------------------------------------------------- */

@@ -20,9 +20,9 @@ struct disk {
     char why[512]; /* of the last refusal */
 };
 
-/* Makes the image and the file system below dir. Return: 0, or a negative errno with why: not
+/* Makes the image of so many bytes (0: a usual size) and the file system below dir. Return: 0, or a negative errno with why: not
  * possible here. */
-int disk_make(struct disk *disk, const char *dir, const char *fs);
+int disk_make(struct disk *disk, const char *dir, const char *fs, uint64_t bytes);
 /* Attaches a fresh loop device and mounts it. Return: as disk_make. */
 int disk_mount(struct disk *disk);
 /* From now on nothing reaches the device any more, the journal neither: what was not made

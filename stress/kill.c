@@ -8,14 +8,11 @@
  * The log lives on through all rounds. */
 #include "kill.h"
 
-#include "clock.h"
 #include "progress.h"
 #include "verbs.h"
 
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 static const struct verb_text text = {
     .name = "kill",
@@ -42,23 +39,14 @@ static const struct verb_text text = {
                "  weir-stress kill --rounds 50 --ingest --weir build/weir --io chain\n",
 };
 
-static void round_done(struct lives *lives, struct progress *progress, uint64_t round)
-{
-    progress_show(progress, round, lives->options->rounds);
-    if (round % 100 == 0) {
-        progress_end(progress);
-        lives_line(lives, round);
-    }
-}
-
-static bool rounds_run(struct lives *lives, uint64_t check_every)
+static bool rounds_run(struct run *run, uint64_t check_every)
 {
     static struct life places[2];
+    struct lives *lives = &run->lives;
     struct life *now = &places[0];
     struct life *next = &places[1];
     struct weir_report report;
     struct progress progress;
-    const uint64_t rounds = lives->options->rounds;
 
     progress_begin(&progress, "kill");
     bool good = life_start(lives, now);
@@ -66,8 +54,9 @@ static bool rounds_run(struct lives *lives, uint64_t check_every)
         life_go(now);
     }
     *next = (struct life){.child = SPAWN_NONE, .follower = SPAWN_NONE};
-    for (uint64_t round = 1; good && round <= rounds; round++) {
-        const bool check = round % check_every == 0 || round == rounds || stop_asked();
+    for (uint64_t round = 1; good; round++) {
+        const bool last = !run_goes_on(run, round + 1);
+        const bool check = round % check_every == 0 || last;
         if (!check) {
             good = life_start(lives, next);
         }
@@ -79,7 +68,7 @@ static bool rounds_run(struct lives *lives, uint64_t check_every)
         good = life_end(lives, now, false) && good;
         if (check) {
             good = good && ledger_check(&lives->ledger, lives->log_dir, &report);
-            if (good && (round == rounds || stop_asked())) {
+            if (good && last) {
                 break;
             }
             good = good && life_start(lives, next);
@@ -91,7 +80,7 @@ static bool rounds_run(struct lives *lives, uint64_t check_every)
         struct life *swap = now;
         now = next;
         next = swap;
-        round_done(lives, &progress, round);
+        run_note(run, &progress, round);
     }
     life_clear(now);
     life_clear(next);
@@ -101,48 +90,18 @@ static bool rounds_run(struct lives *lives, uint64_t check_every)
 
 /* Return: exit status. */
 static int
-kill_run(const struct lives_options *options, uint64_t check_every, bool ingest, const char *weir)
+kill_run(struct lives_options *options, uint64_t check_every, bool ingest, const char *weir)
 {
-    struct scratch scratch;
-    static struct lives lives;
-    int rc = scratch_open(&scratch, options->dir);
+    static struct run run;
+    const int status = run_open(&run, "kill", options, NULL, 0);
 
-    if (rc != 0) {
-        fprintf(stderr,
-                "weir-stress kill: %s: %s\n",
-                options->dir != NULL ? options->dir : "temporary directory",
-                weir_strerror(rc));
-        return STATUS_FAILED;
-    }
-    char log_dir[sizeof(scratch.path) + 8];
-    snprintf(log_dir, sizeof(log_dir), "%s/log", scratch.path);
-    int status = lives_open(&lives, "kill", options, scratch.path, log_dir);
-    if (status != 0) {
-        scratch_remove(&scratch);
+    if (status != ARGS_RUN) {
         return status;
     }
-    const char *more = ingest ? " --ingest" : "";
-    lives.script.text = ingest;
-    printf("seed %" PRIu64 ", directory %s\n", options->seed, scratch.path);
-    const bool ran =
-        ingest ? kill_ingest_rounds(&lives, weir, check_every) : rounds_run(&lives, check_every);
-    const bool good = ran && lives_good(&lives);
-    lives_print(&lives);
-    if (stop_asked()) {
-        printf("stopped by a signal\n");
-    }
-    printf("result                %s\n", good ? "nothing found" : "FAULTS FOUND");
-    const bool keep = options->keep || (!good && !stop_asked());
-    if (!good) {
-        lives_rerun(&lives, stderr, more);
-    }
-    if (keep) {
-        fprintf(stderr, "left behind: %s\n", log_dir);
-    } else {
-        scratch_remove(&scratch);
-    }
-    lives_close(&lives);
-    return good && !stop_asked() ? STATUS_OK : STATUS_FAILED;
+    run.lives.script.text = ingest;
+    const bool good =
+        ingest ? kill_ingest_rounds(&run, weir, check_every) : rounds_run(&run, check_every);
+    return run_close(&run, good, ingest ? " --ingest" : "");
 }
 
 /* --weir, else $WEIR, else the one beside this program. */
@@ -174,13 +133,7 @@ int kill_main(int argc, char **argv)
     bool ingest = false;
     const char *weir = NULL;
     const struct option_row rows[] = {
-        {.name = "rounds",
-         .kind = OPTION_NUMBER,
-         .target = &options.rounds,
-         .value = "N",
-         .min = 1,
-         .max = SCRIPT_LIVES_MAX - 1,
-         .help = "kills (default 1000)"},
+        LIVES_ROUNDS_ROW(options, "kills (default 1000)"),
         {.name = "check-every",
          .kind = OPTION_NUMBER,
          .target = &check_every,
@@ -211,12 +164,5 @@ int kill_main(int argc, char **argv)
     if (ingest && (strcmp(options.lie, "none") != 0 || options.follow)) {
         return args_wrong(&text, "--lie and --follow are for our own child, not for --ingest");
     }
-    if (!options.seed_given) {
-        if (getrandom(&options.seed, sizeof(options.seed), 0) != (ssize_t)sizeof(options.seed)) {
-            options.seed = clock_now_ns();
-        }
-        options.seed >>= 16; /* easier to type */
-    }
-    stop_install();
     return kill_run(&options, check_every, ingest, weir_find(weir));
 }

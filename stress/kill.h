@@ -3,10 +3,10 @@
 #ifndef WEIR_STRESS_KILL_H
 #define WEIR_STRESS_KILL_H
 
-#include "lives.h"
+#include "run.h"
 
 /* Runs all rounds with "weir ingest --acks". Return: false after a message, beyond the ledger's
  * faults. */
-bool kill_ingest_rounds(struct lives *lives, const char *weir, uint64_t check_every);
+bool kill_ingest_rounds(struct run *run, const char *weir, uint64_t check_every);
 
 #endif

@@ -9,6 +9,7 @@
 #include "kill.h"
 
 #include "clock.h"
+#include "patience.h"
 #include "progress.h"
 
 #include <errno.h>
@@ -22,7 +23,6 @@
 #include <unistd.h>
 
 enum {
-    STANDSTILL_S = 60,
     TRIM_ABOVE_BYTES = 96 << 20,
     ERRORS_MAX = 2000,
 };
@@ -235,19 +235,20 @@ static bool moment_come(const struct feeding *feeding, uint64_t now_ns)
 
 static bool feeding_await(struct lives *lives, struct feeding *feeding)
 {
-    uint64_t moved_ns = clock_now_ns();
+    struct patience patience;
 
+    patience_renew(&patience);
     while (!stop_asked()) {
         const uint64_t now_ns = clock_now_ns();
         if (moment_come(feeding, now_ns) || feeding->child.acks_fd < 0) {
             return true;
         }
-        if (now_ns - moved_ns > STANDSTILL_S * CLOCK_NS_PER_S) {
-            fprintf(stderr,
-                    "FAULT: life %" PRIu32 " (process %d) stands still: nothing for %d s\n",
-                    feeding->number,
-                    (int)feeding->child.pid,
-                    STANDSTILL_S);
+        if (patience_lost(&patience, lives_standstill_ns(lives))) {
+            lives_fault(lives,
+                        "life %" PRIu32 " (process %d) stands still: nothing for %.1f s",
+                        feeding->number,
+                        (int)feeding->child.pid,
+                        (double)lives_standstill_ns(lives) / 1e9);
             return false;
         }
         struct pollfd polled[2] = {{.fd = feeding->child.acks_fd, .events = POLLIN},
@@ -258,7 +259,7 @@ static bool feeding_await(struct lives *lives, struct feeding *feeding)
         const bool heard = acks_take(lives, feeding) > 0;
         const bool fed = input_feed(lives, feeding);
         if (heard || fed) {
-            moved_ns = clock_now_ns();
+            patience_renew(&patience);
         }
     }
     return true;
@@ -339,14 +340,14 @@ static bool log_trim(struct lives *lives, const char *weir)
     return true;
 }
 
-bool kill_ingest_rounds(struct lives *lives, const char *weir, uint64_t check_every)
+bool kill_ingest_rounds(struct run *run, const char *weir, uint64_t check_every)
 {
+    struct lives *lives = &run->lives;
     static struct feeding places[2];
     struct feeding *now = &places[0];
     struct feeding *next = &places[1];
     struct weir_report report;
     struct progress progress;
-    const uint64_t rounds = lives->options->rounds;
 
     lives->open_what = "first acknowledged";
     places[0].child = places[1].child = (struct spawn)SPAWN_NONE;
@@ -355,8 +356,9 @@ bool kill_ingest_rounds(struct lives *lives, const char *weir, uint64_t check_ev
     progress_begin(&progress, "kill");
     bool good =
         places[0].bytes != NULL && places[1].bytes != NULL && feeding_start(lives, now, weir);
-    for (uint64_t round = 1; good && round <= rounds; round++) {
-        const bool check = round % check_every == 0 || round == rounds || stop_asked();
+    for (uint64_t round = 1; good; round++) {
+        const bool last = !run_goes_on(run, round + 1);
+        const bool check = round % check_every == 0 || last;
         const bool at_once = !check && dice_below(&lives->dice, 2) == 0;
         good = feeding_await(lives, now);
         spawn_kill(&now->child);
@@ -367,7 +369,7 @@ bool kill_ingest_rounds(struct lives *lives, const char *weir, uint64_t check_ev
         if (check) {
             good = good && ledger_check(&lives->ledger, lives->log_dir, &report);
             good = good && log_trim(lives, weir);
-            if (round == rounds || stop_asked()) {
+            if (last) {
                 break;
             }
         }
@@ -378,11 +380,7 @@ bool kill_ingest_rounds(struct lives *lives, const char *weir, uint64_t check_ev
         struct feeding *swap = now;
         now = next;
         next = swap;
-        progress_show(&progress, round, rounds);
-        if (round % 100 == 0) {
-            progress_end(&progress);
-            lives_line(lives, round);
-        }
+        run_note(run, &progress, round);
     }
     for (int i = 0; i < 2; i++) {
         spawn_clear(&places[i].child);

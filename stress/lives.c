@@ -4,14 +4,17 @@
 #include "lives.h"
 
 #include "clock.h"
+#include "patience.h"
 
 #include <inttypes.h>
+#include <stdarg.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/wait.h>
 
 enum {
     STANDSTILL_S = 60, /* no life needs that long to open, to acknowledge or to close */
+    CHILD_WORDS_MAX = 32,
     SLICE_US = 200,
 };
 
@@ -110,9 +113,11 @@ bool life_start(struct lives *lives, struct life *life)
 
     *life = (struct life){.number = number, .child = SPAWN_NONE, .follower = SPAWN_NONE};
     lives->next_number++;
-    moment_draw(lives, life);
-    const uint64_t budget =
-        life->moment == MOMENT_AFTER_BUDGET ? dice_below(&dice, 300) : UINT64_MAX;
+    uint64_t budget = lives->budget == 0 ? UINT64_MAX : lives->budget;
+    if (!lives->own_moments) {
+        moment_draw(lives, life);
+        budget = life->moment == MOMENT_AFTER_BUDGET ? dice_below(&dice, 300) : UINT64_MAX;
+    }
     snprintf(life_word, sizeof(life_word), "%" PRIu32, number);
     snprintf(seed_word, sizeof(seed_word), "%" PRIu64, lives->options->seed);
     snprintf(producers_word, sizeof(producers_word), "%" PRIu64, lives->options->producers);
@@ -133,26 +138,35 @@ bool life_start(struct lives *lives, struct life *life)
     snprintf(lie_word, sizeof(lie_word), "%s", lives->options->lie);
     char program[4096];
     snprintf(program, sizeof(program), "%s", spawn_self());
-    char *argv[] = {program,
-                    (char[]){"append-child"},
-                    (char[]){"--dir"},
-                    log_word,
-                    (char[]){"--seed"},
-                    seed_word,
-                    (char[]){"--life"},
-                    life_word,
-                    (char[]){"--producers"},
-                    producers_word,
-                    (char[]){"--record-bytes"},
-                    range_word,
-                    (char[]){"--budget"},
-                    budget_word,
-                    (char[]){"--io"},
-                    io_word,
-                    (char[]){"--lie"},
-                    lie_word,
-                    lives->only_durable ? (char[]){"--only-durable"} : NULL,
-                    NULL};
+    char words[sizeof(lives->words) / sizeof(lives->words[0])][32];
+    char *argv[CHILD_WORDS_MAX] = {program,
+                                   (char[]){"append-child"},
+                                   (char[]){"--dir"},
+                                   log_word,
+                                   (char[]){"--seed"},
+                                   seed_word,
+                                   (char[]){"--life"},
+                                   life_word,
+                                   (char[]){"--producers"},
+                                   producers_word,
+                                   (char[]){"--record-bytes"},
+                                   range_word,
+                                   (char[]){"--budget"},
+                                   budget_word,
+                                   (char[]){"--io"},
+                                   io_word,
+                                   (char[]){"--lie"},
+                                   lie_word,
+                                   lives->only_durable ? (char[]){"--only-durable"} : NULL,
+                                   NULL};
+    size_t count = 0;
+    while (argv[count] != NULL) {
+        count++;
+    }
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]) && lives->words[i] != NULL; i++) {
+        snprintf(words[i], sizeof(words[i]), "%s", lives->words[i]);
+        argv[count++] = words[i];
+    }
     const int rc = spawn_start(&life->child, argv, false, -1);
     if (rc != 0) {
         fprintf(stderr, "weir-stress %s: child: %s\n", lives->verb, weir_strerror(rc));
@@ -166,7 +180,7 @@ void life_go(struct life *life)
     spawn_go(&life->child);
 }
 
-static void follower_start(struct lives *lives, struct life *life)
+void life_follow(struct lives *lives, struct life *life)
 {
     char from_word[24];
     char log_word[4096];
@@ -187,9 +201,12 @@ static void follower_start(struct lives *lives, struct life *life)
     }
 }
 
-/* Return: acknowledgements heard now. */
-static uint64_t life_hear(struct lives *lives, struct life *life, uint64_t wait_ns)
+uint64_t life_hear(struct lives *lives, struct life *life, uint64_t wait_ns)
 {
+    if (!life->heard) {
+        life->heard = true;
+        life->needed = lives->ledger.acknowledged_max;
+    }
     const bool alive = spawn_hear(&life->child, clock_now_ns() + wait_ns);
     const uint64_t count = ledger_hear(&lives->ledger, &life->child);
 
@@ -211,24 +228,28 @@ bool life_await(struct lives *lives, struct life *life)
     uint64_t begin_seen_ns = 0;
     uint64_t open_seen_ns = 0;
     uint64_t closing_seen_ns = 0;
-    life->needed = lives->ledger.acknowledged_max;
-    uint64_t moved_ns = clock_now_ns(); /* when something happened last */
+    struct patience patience;
+
+    patience_renew(&patience);
 
     while (!stop_asked()) {
         const enum wire_phase phase = wire_phase(page);
         life->phase = phase;
         const uint64_t now_ns = clock_now_ns();
         if (phase >= WIRE_OPENING && begin_seen_ns == 0) {
-            begin_seen_ns = moved_ns = now_ns;
+            begin_seen_ns = now_ns;
+            patience_renew(&patience);
         }
         if (phase >= WIRE_APPENDING && open_seen_ns == 0) {
-            open_seen_ns = moved_ns = now_ns;
+            open_seen_ns = now_ns;
+            patience_renew(&patience);
             if (lives->options->follow) {
-                follower_start(lives, life);
+                life_follow(lives, life);
             }
         }
         if (phase >= WIRE_CLOSING && closing_seen_ns == 0) {
-            closing_seen_ns = moved_ns = now_ns;
+            closing_seen_ns = now_ns;
+            patience_renew(&patience);
         }
         const bool over = life->child.acks_fd < 0;
         if (over ||
@@ -241,24 +262,81 @@ bool life_await(struct lives *lives, struct life *life)
              now_ns - closing_seen_ns >= life->moment_value)) {
             return true;
         }
-        if (now_ns - moved_ns > STANDSTILL_S * CLOCK_NS_PER_S) {
-            fprintf(stderr,
-                    "FAULT: life %" PRIu32
-                    " (process %d) stands still in phase %d: nothing for %d s\n",
-                    life->number,
-                    (int)life->child.pid,
-                    (int)phase,
-                    STANDSTILL_S);
-            lives->failed = true;
+        if (patience_lost(&patience, lives_standstill_ns(lives))) {
+            life_stuck(lives, life);
             return false;
         }
         const uint64_t count = life_hear(lives, life, SLICE_US * CLOCK_NS_PER_US);
         heard += count;
         if (count > 0) {
-            moved_ns = clock_now_ns();
+            patience_renew(&patience);
         }
     }
     return true;
+}
+
+bool life_await_open(struct lives *lives, struct life *life)
+{
+    struct patience patience;
+
+    patience_renew(&patience);
+    while (!stop_asked() && life->child.acks_fd >= 0) {
+        if (wire_phase(life->child.page) >= WIRE_APPENDING) {
+            return true;
+        }
+        if (patience_lost(&patience, lives_standstill_ns(lives))) {
+            life_stuck(lives, life);
+            return false;
+        }
+        life_hear(lives, life, SLICE_US * CLOCK_NS_PER_US);
+    }
+    return !stop_asked() && wire_phase(life->child.page) >= WIRE_APPENDING;
+}
+
+bool life_await_end(struct lives *lives, struct life *life)
+{
+    struct patience patience;
+
+    patience_renew(&patience);
+    while (!stop_asked() && life->child.acks_fd >= 0) {
+        if (patience_lost(&patience, lives_standstill_ns(lives))) {
+            life_stuck(lives, life);
+            return false;
+        }
+        if (life_hear(lives, life, CLOCK_NS_PER_MS) > 0) {
+            patience_renew(&patience);
+        }
+    }
+    life->phase = wire_phase(life->child.page);
+    return true;
+}
+
+uint64_t lives_standstill_ns(const struct lives *lives)
+{
+    return lives->options->standstill_ns != 0 ? lives->options->standstill_ns
+                                              : STANDSTILL_S * CLOCK_NS_PER_S;
+}
+
+void lives_fault(struct lives *lives, const char *format, ...)
+{
+    va_list list;
+
+    fprintf(stderr, "FAULT: ");
+    va_start(list, format);
+    vfprintf(stderr, format, list);
+    va_end(list);
+    fprintf(stderr, "\n");
+    lives->failed = true;
+}
+
+void life_stuck(struct lives *lives, const struct life *life)
+{
+    lives_fault(lives,
+                "life %" PRIu32 " (process %d) stands still in phase %d: nothing for %.1f s",
+                life->number,
+                (int)life->child.pid,
+                (int)wire_phase(life->child.page),
+                (double)lives_standstill_ns(lives) / 1e9);
 }
 
 void life_kill(struct life *life)
@@ -316,6 +394,9 @@ bool life_end(struct lives *lives, struct life *life, bool may_fail)
         spawn_clear(&life->follower);
     }
     const enum wire_phase phase = wire_phase(page);
+    const uint64_t inflight = wire_get(&page->inflight_max);
+    lives->inflight_max = inflight > lives->inflight_max ? inflight : lives->inflight_max;
+    lives->refused += wire_get(&page->refused);
     lives->ended[life->phase]++;
     ledger_page(&lives->ledger, life->number, page);
     if (phase >= WIRE_APPENDING) {
@@ -375,6 +456,10 @@ void lives_print(struct lives *lives)
     printf("torn tails cut        %" PRIu64 ", %" PRIu64 " bytes\n",
            lives->torn_cut,
            lives->bytes_cut);
+    printf("most operations under way at once %" PRIu64 "\n", lives->inflight_max);
+    if (lives->refused > 0) {
+        printf("appends refused       %" PRIu64 "\n", lives->refused);
+    }
     ledger_print(&lives->ledger);
 }
 

@@ -7,14 +7,9 @@
  * counts as well), kill it, unmount. The same file system and the same log live on through all
  * rounds. */
 #include "clock.h"
-#include "disk.h"
-#include "lives.h"
 #include "progress.h"
+#include "run.h"
 #include "verbs.h"
-
-#include <inttypes.h>
-#include <string.h>
-#include <sys/random.h>
 
 static const struct verb_text text = {
     .name = "powercut",
@@ -63,16 +58,17 @@ static bool disk_refused(struct disk *disk, int rc)
     return rc != 0;
 }
 
-static bool rounds_run(struct lives *lives, struct disk *disk)
+static bool rounds_run(struct run *run)
 {
     static struct life life;
+    struct lives *lives = &run->lives;
+    struct disk *disk = &run->disk;
     struct weir_report report;
     struct progress progress;
-    const uint64_t rounds = lives->options->rounds;
     bool good = true;
 
     progress_begin(&progress, "powercut");
-    for (uint64_t round = 1; good && round <= rounds && !stop_asked(); round++) {
+    for (uint64_t round = 1; good && run_goes_on(run, round); round++) {
         good = life_start(lives, &life);
         if (!good) {
             break;
@@ -86,73 +82,11 @@ static bool rounds_run(struct lives *lives, struct disk *disk)
             break;
         }
         good = good && ledger_check(&lives->ledger, lives->log_dir, &report);
-        progress_show(&progress, round, rounds);
-        if (round % 100 == 0) {
-            progress_end(&progress);
-            lives_line(lives, round);
-        }
+        run_note(run, &progress, round);
     }
     life_clear(&life);
     progress_end(&progress);
     return good;
-}
-
-static int powercut_run(const struct lives_options *options, const char *fs)
-{
-    static struct lives lives;
-    static struct disk disk;
-    struct scratch scratch;
-    int rc = scratch_open(&scratch, options->dir);
-
-    if (rc != 0) {
-        fprintf(stderr,
-                "weir-stress powercut: %s: %s\n",
-                options->dir != NULL ? options->dir : "temporary directory",
-                weir_strerror(rc));
-        return STATUS_FAILED;
-    }
-    rc = disk_make(&disk, scratch.path, fs);
-    if (rc == 0) {
-        rc = disk_mount(&disk);
-    }
-    if (rc != 0) {
-        printf("skipped: no power cuts here: %s\n", disk.why);
-        disk_remove(&disk, false);
-        scratch_remove(&scratch);
-        return STATUS_SKIPPED;
-    }
-    char log_dir[sizeof(disk.mount_point) + 8];
-    snprintf(log_dir, sizeof(log_dir), "%s/log", disk.mount_point);
-    int status = lives_open(&lives, "powercut", options, disk.mount_point, log_dir);
-    bool good = status == 0;
-    if (status == 0) {
-        lives.only_durable = true;
-        printf("seed %" PRIu64 ", %s on %s%s, image %s\n",
-               options->seed,
-               fs,
-               disk.device,
-               disk.direct ? " with direct I/O" : "",
-               disk.image);
-        good = rounds_run(&lives, &disk) && lives_good(&lives);
-        lives_print(&lives);
-        if (stop_asked()) {
-            printf("stopped by a signal\n");
-        }
-        printf("result                %s\n", good ? "nothing found" : "FAULTS FOUND");
-        if (!good) {
-            lives_rerun(&lives, stderr, strcmp(fs, "xfs") == 0 ? " --fs xfs" : "");
-        }
-        status = good && !stop_asked() ? STATUS_OK : STATUS_FAILED;
-        lives_close(&lives);
-    }
-    const bool keep = options->keep || (!good && !stop_asked());
-    disk_remove(&disk, keep);
-    if (keep) {
-        fprintf(stderr, "left behind: %s (the log is in /log on it)\n", disk.image);
-    } else {
-        scratch_remove(&scratch);
-    }
-    return status;
 }
 
 int powercut_main(int argc, char **argv)
@@ -164,13 +98,7 @@ int powercut_main(int argc, char **argv)
                                     .lie = "none"};
     int fs = 0;
     const struct option_row rows[] = {
-        {.name = "rounds",
-         .kind = OPTION_NUMBER,
-         .target = &options.rounds,
-         .value = "N",
-         .min = 1,
-         .max = SCRIPT_LIVES_MAX - 1,
-         .help = "power cuts (default 100)"},
+        LIVES_ROUNDS_ROW(options, "power cuts (default 100)"),
         {.name = "fs",
          .kind = OPTION_CHOICE,
          .target = &fs,
@@ -189,12 +117,11 @@ int powercut_main(int argc, char **argv)
     if (operands < argc) {
         return args_wrong(&text, "%s: takes no operands", argv[operands]);
     }
-    if (!options.seed_given) {
-        if (getrandom(&options.seed, sizeof(options.seed), 0) != (ssize_t)sizeof(options.seed)) {
-            options.seed = clock_now_ns();
-        }
-        options.seed >>= 16;
+    static struct run run;
+    const int opened = run_open(&run, "powercut", &options, fs_words[fs], 0);
+    if (opened != ARGS_RUN) {
+        return opened;
     }
-    stop_install();
-    return powercut_run(&options, fs_words[fs]);
+    run.lives.only_durable = true;
+    return run_close(&run, rounds_run(&run), fs == 1 ? " --fs xfs" : "");
 }

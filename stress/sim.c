@@ -410,29 +410,10 @@ static bool seeds_read(const char *word, struct sim *sim)
            sim->to < UINT64_MAX / 2;
 }
 
-/* "30s", "10m", "2h", "90": seconds. */
-static bool duration_read(const char *word, uint64_t *ns_out)
-{
-    char *end = NULL;
-
-    if (*word < '0' || *word > '9') {
-        return false;
-    }
-    errno = 0;
-    uint64_t seconds = strtoull(word, &end, 10);
-    if (*end == 's' || *end == 'm' || *end == 'h') {
-        seconds *= *end == 's' ? 1 : *end == 'm' ? 60 : 3600;
-        end++;
-    }
-    *ns_out = seconds * CLOCK_NS_PER_S;
-    return errno == 0 && *end == '\0' && seconds > 0 && seconds < 100000000;
-}
-
 int sim_main(int argc, char **argv)
 {
     struct sim sim = {.from = 1, .to = 10000, .faults = 1};
     const char *seeds = NULL;
-    const char *duration = NULL;
     bool print = false;
     uint64_t depth = 4;
     bool exhaustive = false;
@@ -461,8 +442,8 @@ int sim_main(int argc, char **argv)
          .max = 100,
          .help = "crashes in a history, at most (default 4)"},
         {.name = "for",
-         .kind = OPTION_WORD,
-         .target = &duration,
+         .kind = OPTION_DURATION,
+         .target = &sim.for_ns,
          .value = "DURATION",
          .help = "go on with further seeds for so long: 30s, 10m, 2h"},
         {.name = "faults",
@@ -521,9 +502,6 @@ int sim_main(int argc, char **argv)
     }
     if (seeds != NULL && !seeds_read(seeds, &sim)) {
         return args_wrong(&text, "--seeds %s: must be A..B or A, from 1", seeds);
-    }
-    if (duration != NULL && !duration_read(duration, &sim.for_ns)) {
-        return args_wrong(&text, "--for %s: must be like 30s, 10m, 2h", duration);
     }
     if (print && (sim.from != sim.to || sim.for_ns != 0)) {
         return args_wrong(&text, "--print is for a single seed");

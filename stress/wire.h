@@ -18,6 +18,7 @@ enum {
     WIRE_FD_PAGE = 4,
     WIRE_FD_GO = 5, /* one byte, or end of file: begin */
 
+    WIRE_EVENTS = 8,
     WIRE_ACKS_AT_ONCE = 4096 / 24,
 
     /* Exit statuses of a child. */
@@ -55,6 +56,23 @@ struct wire_page {
     _Atomic uint64_t trim_done;  /* stored behind it */
     _Atomic uint64_t
         submitted[SCRIPT_PRODUCERS_MAX]; /* records of each producer, stored before the append */
+    _Atomic uint64_t threads[SCRIPT_PRODUCERS_MAX]; /* their thread ids; 0: not begun, or ended */
+    /* Appends that were refused for want of space, descriptors, ..., and why the last one was. */
+    _Atomic uint64_t refused;
+    _Atomic uint64_t refused_code;        /* a positive errno */
+    _Atomic uint64_t told_code;           /* what weir_log_error said then, negated */
+    _Atomic uint64_t events[WIRE_EVENTS]; /* of each enum weir_event_kind */
+    _Atomic uint64_t stall_lsn;           /* of the last one told */
+    _Atomic uint64_t inflight_max;        /* operations under way at once */
+    _Atomic uint64_t io_used;             /* enum weir_io */
+    _Atomic uint64_t io_uring;            /* 1: there is a ring */
+    /* A producer that stops inside an append (child_park.h): how many times it shall, how many
+     * times it stands there, how many times it may go on. The parent writes asked and freed. */
+    _Atomic uint64_t park_asked;
+    _Atomic uint64_t parked;
+    _Atomic uint64_t park_freed;
+    _Atomic uint64_t signals;        /* handled by threads of the child */
+    _Atomic uint64_t signals_astray; /* handled by a thread of the log */
     char message[512]; /* set before the child exits with WIRE_EXIT_BROKEN or WIRE_EXIT_FAILED */
 };
 
