@@ -348,7 +348,8 @@ static void oversize_insert(struct weir__stage *stage,
     weir__store(&slot->prev_end, role->prev_end, relaxed);
     weir__store(&slot->seq, role->seq, release);
     weir__store(&slot->first, 0u, relaxed);
-    weir__store(&slot->straggling_since_ns, UINT64_C(0), relaxed);
+    /* Closed from the beginning, and its producer is still to copy: for the watchdog. */
+    weir__store(&slot->straggling_since_ns, weir__now_ns(), relaxed);
     slot->segment_number = role->segment_number;
     slot->segment_base = role->segment_base;
     slot->chain = role->chain;

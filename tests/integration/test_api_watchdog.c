@@ -90,6 +90,41 @@ static void a_parked_producer_is_told_of_once(void **state)
     }
 }
 
+/* So is one whose record is larger than a slot. */
+static void a_parked_oversize_producer_is_told_of(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < rig_way_count; i++) {
+        struct rig rig;
+        struct weir__place place;
+        struct event_seen event;
+        weir_lsn lsn;
+        if (!rig_way_usable(&rig_ways[i])) {
+            continue;
+        }
+        rig_make(&rig, &rig_ways[i]);
+        rig.options.stall_warn_ns = 30 * MS;
+        assert_int_equal(rig_open(&rig), 0);
+        const uint32_t span = rig.log->options.slot_bytes + 4096;
+        assert_int_equal(weir__stage_reserve(&rig.log->stage, span, WEIR__NEVER, &place), 0);
+        assert_int_equal(weir_append(rig.log, NULL, 0, 0, &lsn), 0);
+        assert_true(events_wait(&rig.events, WEIR_EVENT_STALL, 1));
+        assert_true(events_last(&rig.events, WEIR_EVENT_STALL, &event));
+        assert_true(event.value >= 30 * MS);
+        assert_true(event.lsn <= place.lsn && place.lsn - event.lsn < RIG_BLOCK);
+        assert_int_equal(weir_wait(rig.log, lsn, WEIR_DURABLE, (int64_t)(10 * MS)), -ETIMEDOUT);
+
+        const struct weir__frame frame = {.bytes = span - WEIR__FRAME_HEADER_BYTES,
+                                          .type = WEIR__FRAME_SKIP};
+        memset(place.at, 0, span);
+        weir__frame_encode(&frame, rig.log->frame_salt, place.lsn, place.at);
+        weir__stage_commit(&rig.log->stage, &place, 0);
+        assert_int_equal(weir_wait(rig.log, lsn, WEIR_DURABLE, WEIR_FOREVER), 0);
+        assert_int_equal(rig_close(&rig), 0);
+        rig_destroy(&rig);
+    }
+}
+
 /* Another one, later, is told of again. */
 static void each_stall_is_told_of(void **state)
 {
@@ -252,6 +287,7 @@ int main(int argc, char **argv)
     test_begin(argc, argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_parked_producer_is_told_of_once),
+        cmocka_unit_test(a_parked_oversize_producer_is_told_of),
         cmocka_unit_test(each_stall_is_told_of),
         cmocka_unit_test(a_short_stall_is_nothing),
         cmocka_unit_test(beyond_the_limit_the_log_gives_itself_up),
