@@ -19,6 +19,8 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <linux/capability.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -83,6 +85,14 @@ void child_fail(struct child *child, int status, const char *format, ...)
         child->broken = status;
     }
     pthread_mutex_unlock(&child->lock);
+}
+
+static bool child_broken(struct child *child)
+{
+    pthread_mutex_lock(&child->lock);
+    const bool broken = child->broken != 0;
+    pthread_mutex_unlock(&child->lock);
+    return broken;
 }
 
 static void log_fail(struct child *child, const char *call, int code)
@@ -182,6 +192,40 @@ static bool window_turn(struct producer *producer)
 
 /* ---- appending ------------------------------------------------------------------------------- */
 
+/* Producer 0: gives up what lies further behind than the log shall be long. Only before the
+ * first record of a group, so that the parent can ask for whole groups. group_lsn: of the group
+ * just appended, 0: none. */
+static bool trim_turn(struct producer *producer, weir_lsn group_lsn)
+{
+    struct child *child = producer->child;
+    const weir_lsn durable = weir_durable_lsn(child->log);
+    const weir_lsn oldest = weir_oldest_lsn(child->log);
+    const uint64_t asked = wire_get(&child->page->retain_bytes);
+    const uint64_t retain_bytes = asked != 0 ? asked : child->retain_bytes;
+
+    if (durable - oldest > retain_bytes && producer->trim_lsn > oldest &&
+        producer->trim_lsn <= durable) {
+        if (child->lie != LIE_TRIM) {
+            wire_set(&child->page->trim_asked, producer->trim_lsn);
+        }
+        const int rc = weir_trim(child->log, producer->trim_lsn);
+        if (rc != 0) {
+            log_fail(child, "weir_trim", rc);
+            return false;
+        }
+        wire_set(&child->page->trim_done, producer->trim_lsn);
+        producer->trim_lsn = 0;
+    }
+    /* A candidate, taken halfway to the next trim; while nothing may be trimmed, ever newer ones. */
+    const uint64_t half =
+        (retain_bytes < child->retain_bytes ? retain_bytes : child->retain_bytes) / 2;
+    const weir_lsn last = producer->trim_lsn > oldest ? producer->trim_lsn : oldest;
+    if (group_lsn > last + half && (producer->trim_lsn <= oldest || asked != 0)) {
+        producer->trim_lsn = group_lsn;
+    }
+    return true;
+}
+
 /* Nothing was appended, for a reason that may pass. */
 static bool refusal_passes(int code)
 {
@@ -237,6 +281,12 @@ static int group_append(struct producer *producer,
         do {
             clock_sleep_ns(CLOCK_NS_PER_MS);
         } while (child->lie == LIE_STUCK);
+        if (producer->index == 0 && !trim_turn(producer, 0)) {
+            return rc;
+        }
+        if (wire_get(&child->page->stop) != 0) {
+            return rc;
+        }
     }
 }
 
@@ -252,9 +302,10 @@ group_lie(struct producer *producer, struct weir_record *records, size_t count, 
     if (child->lie == LIE_TWICE) {
         group_append(producer, records, count, lsns);
     } else if (child->lie == LIE_LEAK) {
-        void *room = malloc(LEAK_BYTES);
-        if (room != NULL) {
-            memset(room, 1, LEAK_BYTES);
+        /* volatile: or the compiler sees that nobody misses it. */
+        volatile uint8_t *room = malloc(LEAK_BYTES);
+        for (size_t i = 0; room != NULL && i < LEAK_BYTES; i += 4096) {
+            room[i] = 1;
         }
         const int leaked = dup(WIRE_FD_GO);
         (void)leaked;
@@ -298,7 +349,10 @@ static uint64_t group_next(struct producer *producer, uint64_t seq)
         park_set(bytes);
     }
     const int rc = group_append(producer, records, group.count, lsns);
-    if (park && !park_over() && rc == 0) {
+    if (park && park_over()) {
+        wire_set(&child->page->park_lsn, lsns[0]);
+        wire_set(&child->page->park_over, wire_get(&child->page->parked));
+    } else if (park && rc == 0) {
         child_fail(child,
                    WIRE_EXIT_BROKEN,
                    "producer %" PRIu32 " could not be stopped in an append of %zu bytes: the copy "
@@ -308,7 +362,9 @@ static uint64_t group_next(struct producer *producer, uint64_t seq)
         return 0;
     }
     if (rc != 0) {
-        log_fail(child, "weir_append_group", rc);
+        if (wire_get(&child->page->stop) == 0 || !refusal_passes(rc)) {
+            log_fail(child, "weir_append_group", rc);
+        }
         return 0;
     }
     for (size_t i = 0; i < group.count; i++) {
@@ -318,34 +374,6 @@ static uint64_t group_next(struct producer *producer, uint64_t seq)
     }
     group_lie(producer, records, group.count, lsns);
     return group.count;
-}
-
-/* Producer 0: gives up what lies further behind than the log shall be long. Only before the
- * first record of a group, so that the parent can ask for whole groups. */
-static bool trim_turn(struct producer *producer, weir_lsn group_lsn)
-{
-    struct child *child = producer->child;
-    const weir_lsn durable = weir_durable_lsn(child->log);
-    const weir_lsn oldest = weir_oldest_lsn(child->log);
-
-    if (durable - oldest > child->retain_bytes && producer->trim_lsn > oldest &&
-        producer->trim_lsn <= durable) {
-        if (child->lie != LIE_TRIM) {
-            wire_set(&child->page->trim_asked, producer->trim_lsn);
-        }
-        const int rc = weir_trim(child->log, producer->trim_lsn);
-        if (rc != 0) {
-            log_fail(child, "weir_trim", rc);
-            return false;
-        }
-        wire_set(&child->page->trim_done, producer->trim_lsn);
-        producer->trim_lsn = 0;
-    }
-    /* A candidate, taken halfway to the next trim. */
-    if (producer->trim_lsn <= oldest && group_lsn > oldest + child->retain_bytes / 2) {
-        producer->trim_lsn = group_lsn;
-    }
-    return true;
 }
 
 static void figures_note(struct child *child)
@@ -366,11 +394,12 @@ static void *producer_run(void *ctx)
         storm_thread();
     }
     wire_set(&child->page->threads[producer->index], (uint64_t)syscall(SYS_gettid));
-    while (producer->groups < child->budget && seq < UINT32_MAX - SCRIPT_GROUP_MAX) {
+    while (producer->groups < child->budget && seq < UINT32_MAX - SCRIPT_GROUP_MAX &&
+           wire_get(&child->page->stop) == 0) {
         const size_t before = producer->pending;
         const uint64_t count = group_next(producer, seq);
         if (count == 0) {
-            return NULL;
+            break;
         }
         const weir_lsn group_lsn = producer->pending > before ? producer->window[before].lsn : 0;
         seq += count;
@@ -385,7 +414,9 @@ static void *producer_run(void *ctx)
             figures_note(child);
         }
     }
-    window_settle(producer, producer->pending, WEIR_DURABLE);
+    if (!child_broken(child)) {
+        window_settle(producer, producer->pending, WEIR_DURABLE);
+    }
     wire_set(&child->page->threads[producer->index], 0);
     return NULL;
 }
@@ -397,6 +428,9 @@ static void producers_run(struct child *child)
     const size_t room = (size_t)script_group_bytes_max(&child->script);
     uint32_t started = 0;
 
+    if (child->storm) {
+        storm_block();
+    }
     if (producers == NULL) {
         child_fail(child, WIRE_EXIT_BROKEN, "out of memory");
         return;
@@ -422,6 +456,9 @@ static void producers_run(struct child *child)
             }
             break;
         }
+    }
+    if (child->storm) {
+        storm_unblock();
     }
     for (uint32_t i = 0; i < started; i++) {
         pthread_join(producers[i].thread, NULL);
@@ -542,6 +579,15 @@ static void child_live(struct child *child)
     atomic_store_explicit(&page->phase, WIRE_CLOSED, memory_order_release);
 }
 
+/* Gives up every capability, also the one to lock memory beyond the limit. */
+static bool privileges_drop(void)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    const struct __user_cap_data_struct none[2] = {{0, 0, 0}, {0, 0, 0}};
+
+    return syscall(SYS_capset, &header, none) == 0;
+}
+
 int append_child_main(int argc, char **argv)
 {
     static const struct verb_text text = {.name = "append-child",
@@ -552,6 +598,8 @@ int append_child_main(int argc, char **argv)
     struct child child = {.lock = PTHREAD_MUTEX_INITIALIZER, .budget = UINT64_MAX};
     uint64_t producers = 1;
     struct args_range range = {0, 0};
+    bool traced = false;
+    bool unprivileged = false;
     const struct option_row rows[] = {
         {.name = "dir", .kind = OPTION_WORD, .target = &child.dir},
         {.name = "seed", .kind = OPTION_NUMBER, .target = &child.script.seed},
@@ -566,6 +614,8 @@ int append_child_main(int argc, char **argv)
         {.name = "io", .kind = OPTION_CHOICE, .target = &child.io, .choices = args_io_words},
         {.name = "fixed", .kind = OPTION_FLAG, .target = &child.fixed},
         {.name = "storm", .kind = OPTION_FLAG, .target = &child.storm},
+        {.name = "traced", .kind = OPTION_FLAG, .target = &traced},
+        {.name = "unprivileged", .kind = OPTION_FLAG, .target = &unprivileged},
         {.name = "park", .kind = OPTION_FLAG, .target = &child.park},
         {.name = "slow", .kind = OPTION_DURATION, .target = &child.slow_ns},
         {.name = "stall-warn", .kind = OPTION_DURATION, .target = &child.stall_warn_ns},
@@ -595,6 +645,11 @@ int append_child_main(int argc, char **argv)
     char go;
     while (read(WIRE_FD_GO, &go, 1) < 0 && errno == EINTR) {
     }
+    /* Behind the word: only now there is somebody who follows. */
+    if ((traced && !trace_ask()) || (unprivileged && !privileges_drop())) {
+        return STATUS_FAILED;
+    }
+    signal(SIGXFSZ, SIG_IGN); /* as weir.h asks for */
     child_live(&child);
     return child.broken;
 }

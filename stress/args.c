@@ -96,6 +96,7 @@ duration_store(const struct verb_text *verb, const struct option_row *row, const
     } units[] = {{"", CLOCK_NS_PER_S},
                  {"s", CLOCK_NS_PER_S},
                  {"ms", CLOCK_NS_PER_MS},
+                 {"us", CLOCK_NS_PER_US},
                  {"m", 60 * CLOCK_NS_PER_S},
                  {"h", 3600 * CLOCK_NS_PER_S}};
     const char *at = word;

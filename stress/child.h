@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The appending child's own state, shared by its files: append_child.c appends, child_park.c stops
- * a producer inside an append, child_storm.c showers the process with signals, slow_io.c is a slow
- * disk. */
+ * a producer inside an append, child_storm.c showers the process with signals, child_trace.c lets
+ * the parent stop it at system calls, slow_io.c is a slow disk. */
 #ifndef WEIR_STRESS_CHILD_H
 #define WEIR_STRESS_CHILD_H
 
@@ -60,7 +60,16 @@ bool park_over(void);
  * negative errno. */
 int storm_begin(struct wire_page *page);
 void storm_thread(void);
+/* Around the start of threads, so that each can say first that it is not the log's. */
+void storm_block(void);
+void storm_unblock(void);
 void storm_end(void);
+
+/* ---- child_trace.c */
+
+/* From now on every system call on files and rings is shown to the process that traces this one,
+ * before it is made. Return: false if that cannot be. */
+bool trace_ask(void);
 
 /* ---- slow_io.c */
 

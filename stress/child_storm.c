@@ -57,6 +57,7 @@ static void *storm_send(void *ctx)
 
     (void)ctx;
     storm_ours = 1;
+    storm_unblock();
     while (!atomic_load_explicit(&storm_stop, memory_order_relaxed)) {
         DIR *tasks = opendir("/proc/self/task");
         for (struct dirent *entry = tasks != NULL ? readdir(tasks) : NULL; entry != NULL;
@@ -86,7 +87,32 @@ int storm_begin(struct wire_page *page)
         return -errno;
     }
     const int rc = timer_start(&event);
-    return rc != 0 ? rc : -pthread_create(&storm_sender, NULL, storm_send, NULL);
+    if (rc != 0) {
+        return rc;
+    }
+    storm_block();
+    const int error = pthread_create(&storm_sender, NULL, storm_send, NULL);
+    storm_unblock();
+    return -error;
+}
+
+static void storm_mask(int how)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGALRM);
+    pthread_sigmask(how, &set, NULL);
+}
+
+void storm_block(void)
+{
+    storm_mask(SIG_BLOCK);
+}
+
+void storm_unblock(void)
+{
+    storm_mask(SIG_UNBLOCK);
 }
 
 void storm_thread(void)
@@ -95,6 +121,7 @@ void storm_thread(void)
 
     storm_ours = 1;
     event.sigev_notify_thread_id = (pid_t)syscall(SYS_gettid);
+    storm_unblock();
     (void)timer_start(&event); /* the process's own timer goes on in any case */
 }
 

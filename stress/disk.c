@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <linux/loop.h>
 #include <sched.h>
 #include <stdarg.h>
@@ -61,7 +62,8 @@ static int image_make(struct disk *disk, uint64_t wanted)
     }
     char program[] = "mkfs.ext4";
     char program_xfs[] = "mkfs.xfs";
-    char *ext4_argv[] = {program, (char[]){"-q"}, (char[]){"-F"}, disk->image, NULL};
+    char *ext4_argv[] =
+        {program, (char[]){"-q"}, (char[]){"-F"}, (char[]){"-m"}, (char[]){"0"}, disk->image, NULL};
     char *xfs_argv[] = {program_xfs, (char[]){"-q"}, (char[]){"-f"}, disk->image, NULL};
     const int status = spawn_run(xfs ? xfs_argv : ext4_argv, false);
     if (status == 127) {
@@ -72,7 +74,7 @@ static int image_make(struct disk *disk, uint64_t wanted)
 
 int disk_make(struct disk *disk, const char *dir, const char *fs, uint64_t bytes)
 {
-    *disk = (struct disk){.fs = fs};
+    *disk = (struct disk){.fs = fs, .bytes = bytes};
     snprintf(disk->image, sizeof(disk->image), "%s/image", dir);
     snprintf(disk->mount_point, sizeof(disk->mount_point), "%s/mnt", dir);
     if (geteuid() != 0) {
@@ -87,7 +89,7 @@ int disk_make(struct disk *disk, const char *dir, const char *fs, uint64_t bytes
     if (mkdir(disk->mount_point, 0700) != 0) {
         return refuse(disk, -errno, "%s", disk->mount_point);
     }
-    return image_make(disk, bytes);
+    return strcmp(fs, "tmpfs") == 0 ? 0 : image_make(disk, bytes);
 }
 
 /* ---- the loop device ------------------------------------------------------------------------- */
@@ -165,8 +167,24 @@ static int loop_gone(struct disk *disk)
 
 /* ---- mounting -------------------------------------------------------------------------------- */
 
+static int tmpfs_mount(struct disk *disk)
+{
+    char size[48];
+
+    snprintf(size, sizeof(size), "mode=0700,size=%" PRIu64, disk->bytes);
+    if (mount("none", disk->mount_point, "tmpfs", MS_NOATIME, size) != 0) {
+        return refuse(disk, -errno, "mounting a tmpfs");
+    }
+    snprintf(disk->device, sizeof(disk->device), "memory");
+    disk->mounted = true;
+    return 0;
+}
+
 int disk_mount(struct disk *disk)
 {
+    if (strcmp(disk->fs, "tmpfs") == 0) {
+        return tmpfs_mount(disk);
+    }
     const int fd = loop_attach(disk);
 
     if (fd < 0) {
@@ -210,7 +228,7 @@ int disk_unmount(struct disk *disk)
         clock_sleep_ns(CLOCK_NS_PER_MS);
     }
     disk->mounted = false;
-    return loop_gone(disk);
+    return strcmp(disk->fs, "tmpfs") == 0 ? 0 : loop_gone(disk);
 }
 
 void disk_remove(struct disk *disk, bool keep)

@@ -13,7 +13,8 @@
 struct disk {
     char image[4200];
     char mount_point[4200];
-    const char *fs; /* "ext4" or "xfs" */
+    const char *fs; /* "ext4", "xfs", or "tmpfs", which is in no file and is never cut */
+    uint64_t bytes;
     bool mounted;
     bool direct; /* the loop device reads and writes the image with direct I/O */
     char device[32];

@@ -160,6 +160,18 @@ void ledger_page(struct ledger *ledger, uint32_t life, struct wire_page *page)
     ledger->trim_done = done > ledger->trim_done ? done : ledger->trim_done;
 }
 
+void ledger_forget(struct ledger *ledger, weir_lsn trimmed)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < ledger->need_count; i++) {
+        if (ledger->needs[i].lsn >= trimmed) {
+            ledger->needs[kept++] = ledger->needs[i];
+        }
+    }
+    ledger->need_count = kept;
+}
+
 /* ---- the check ------------------------------------------------------------------------------- */
 
 struct walk {

@@ -81,6 +81,9 @@ void ledger_submitted(struct ledger *ledger, uint32_t life, const uint64_t *subm
 /* What the page of a dead child tells: submissions and trims. */
 void ledger_page(struct ledger *ledger, uint32_t life, struct wire_page *page);
 
+/* Forgets what was trimmed for certain. */
+void ledger_forget(struct ledger *ledger, weir_lsn trimmed);
+
 /* Reads and checks the log; faults are counted, and the first ten printed. Return: true if there
  * were none. */
 bool ledger_check(struct ledger *ledger, const char *dir, struct weir_report *report_out);

@@ -18,6 +18,20 @@ enum {
     SLICE_US = 200,
 };
 
+int lives_args(const struct verb_text *verb,
+               const struct option_row *options,
+               int argc,
+               char **argv)
+{
+    int operands = 0;
+    const int status = args_parse(verb, options, argc, argv, &operands);
+
+    if (status == ARGS_RUN && operands < argc) {
+        return args_wrong(verb, "%s: takes no operands", argv[operands]);
+    }
+    return status;
+}
+
 int lives_open(struct lives *lives,
                const char *verb,
                const struct lives_options *options,
@@ -301,6 +315,8 @@ bool life_await_end(struct lives *lives, struct life *life)
     while (!stop_asked() && life->child.acks_fd >= 0) {
         if (patience_lost(&patience, lives_standstill_ns(lives))) {
             life_stuck(lives, life);
+            life_kill(life); /* so that there is an end to hear */
+            life->phase = wire_phase(life->child.page);
             return false;
         }
         if (life_hear(lives, life, CLOCK_NS_PER_MS) > 0) {

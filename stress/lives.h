@@ -139,6 +139,12 @@ struct lives {
     const char *open_what; /* what open_ns is the time of */
 };
 
+/* As args_parse, for a verb without operands. */
+int lives_args(const struct verb_text *verb,
+               const struct option_row *options,
+               int argc,
+               char **argv);
+
 /* Return: 0, or an exit status after a message. log_dir is borrowed. */
 int lives_open(struct lives *lives,
                const char *verb,
@@ -159,7 +165,7 @@ uint64_t life_hear(struct lives *lives, struct life *life, uint64_t wait_ns);
 /* Hears until the log is open, the life has ended (false), or nothing more comes (false, after a
  * message). */
 bool life_await_open(struct lives *lives, struct life *life);
-/* Hears until it has ended. Return: false after a message. */
+/* Hears until it has ended. Return: false after a message, and it is killed then. */
 bool life_await_end(struct lives *lives, struct life *life);
 /* Starts a reader beside it, which life_end ends. */
 void life_follow(struct lives *lives, struct life *life);

@@ -10,7 +10,13 @@ int sim_main(int argc, char **argv);
 int seccomp_main(int argc, char **argv);
 int perf_main(int argc, char **argv);
 int append_main(int argc, char **argv);
-/* Started by kill and powercut, not by people. */
+int signals_main(int argc, char **argv);
+int freeze_main(int argc, char **argv);
+int fullfs_main(int argc, char **argv);
+int rlimits_main(int argc, char **argv);
+int soak_main(int argc, char **argv);
+int logwrites_main(int argc, char **argv);
+/* Started by the others, not by people. */
 int append_child_main(int argc, char **argv);
 int follow_child_main(int argc, char **argv);
 

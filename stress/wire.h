@@ -71,6 +71,11 @@ struct wire_page {
     _Atomic uint64_t park_asked;
     _Atomic uint64_t parked;
     _Atomic uint64_t park_freed;
+    _Atomic uint64_t park_over; /* how many appends came back from that, */
+    _Atomic uint64_t park_lsn;  /* and the LSN of the last one */
+    /* Written by the parent: how much shall be kept, 0: as the child has drawn; and to end. */
+    _Atomic uint64_t retain_bytes;
+    _Atomic uint64_t stop;
     _Atomic uint64_t signals;        /* handled by threads of the child */
     _Atomic uint64_t signals_astray; /* handled by a thread of the log */
     char message[512]; /* set before the child exits with WIRE_EXIT_BROKEN or WIRE_EXIT_FAILED */
