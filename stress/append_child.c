@@ -181,13 +181,19 @@ static bool window_turn(struct producer *producer)
     if (manner != 2) {
         return window_settle(producer, producer->pending, level);
     }
-    const weir_lsn durable = weir_durable_lsn(child->log);
-    size_t due = 0;
-    while (due < producer->pending && producer->window[due].lsn < durable) {
-        due++;
+    /* Until there is room for a group again: little may be durable, and that little by little. */
+    while (producer->pending >= producer->window_limit) {
+        const weir_lsn durable = weir_durable_lsn(child->log);
+        size_t due = 0;
+        while (due < producer->pending && producer->window[due].lsn < durable) {
+            due++;
+        }
+        if (due > 0 ? !window_acknowledge(producer, due)
+                    : !window_settle(producer, (producer->pending + 1) / 2, level)) {
+            return false;
+        }
     }
-    return due > 0 ? window_acknowledge(producer, due)
-                   : window_settle(producer, (producer->pending + 1) / 2, level);
+    return true;
 }
 
 /* ---- appending ------------------------------------------------------------------------------- */

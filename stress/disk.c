@@ -118,10 +118,12 @@ static int loop_attach(struct disk *disk)
             result = refuse(disk, -errno, "%s", disk->device);
             break;
         }
-        struct loop_config config = {.fd = (uint32_t)image,
-                                     .info = {.lo_flags = LO_FLAGS_AUTOCLEAR | LO_FLAGS_DIRECT_IO}};
-        disk->direct = ioctl(fd, LOOP_CONFIGURE, &config) == 0;
-        int code = disk->direct ? 0 : errno;
+        struct loop_config config = {
+            .fd = (uint32_t)image,
+            .info = {.lo_flags = LO_FLAGS_AUTOCLEAR | (disk->cached ? 0 : LO_FLAGS_DIRECT_IO)}};
+        const bool configured = ioctl(fd, LOOP_CONFIGURE, &config) == 0;
+        int code = configured ? 0 : errno;
+        disk->direct = configured && !disk->cached;
         if (code == EINVAL) {
             config.info.lo_flags = LO_FLAGS_AUTOCLEAR; /* no direct I/O for this image */
             code = ioctl(fd, LOOP_CONFIGURE, &config) == 0 ? 0 : errno;

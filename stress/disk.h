@@ -15,6 +15,7 @@ struct disk {
     char mount_point[4200];
     const char *fs; /* "ext4", "xfs", or "tmpfs", which is in no file and is never cut */
     uint64_t bytes;
+    bool cached; /* in: the loop device goes through the page cache, though direct I/O may do */
     bool mounted;
     bool direct; /* the loop device reads and writes the image with direct I/O */
     char device[32];

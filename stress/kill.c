@@ -11,6 +11,7 @@
 #include "progress.h"
 #include "verbs.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -33,7 +34,9 @@ static const struct verb_text text = {
         "With --ingest the process is \"weir ingest --acks\", fed with lines; else one of our own, "
         "which also "
         "appends\n"
-        "groups, trims, and draws the sizes of segments, slots and queues anew in each life.\n",
+        "groups, trims, and draws the sizes of segments, slots and queues anew in each life.\n"
+        "With --every-call each round begins with an empty directory and kills at the next call on "
+        "files and rings.\n",
     .exits = ARGS_EXITS,
     .example = "  weir-stress kill --rounds 1000\n"
                "  weir-stress kill --rounds 50 --ingest --weir build/weir --io chain\n",
@@ -89,8 +92,11 @@ static bool rounds_run(struct run *run, uint64_t check_every)
 }
 
 /* Return: exit status. */
-static int
-kill_run(struct lives_options *options, uint64_t check_every, bool ingest, const char *weir)
+static int kill_run(struct lives_options *options,
+                    uint64_t check_every,
+                    bool ingest,
+                    const char *weir,
+                    uint64_t every_call)
 {
     static struct run run;
     const int status = run_open(&run, "kill", options, NULL, 0);
@@ -99,9 +105,16 @@ kill_run(struct lives_options *options, uint64_t check_every, bool ingest, const
         return status;
     }
     run.lives.script.text = ingest;
-    const bool good =
-        ingest ? kill_ingest_rounds(&run, weir, check_every) : rounds_run(&run, check_every);
-    return run_close(&run, good, ingest ? " --ingest" : "");
+    const bool good = ingest            ? kill_ingest_rounds(&run, weir, check_every)
+                      : every_call != 0 ? kill_calls_rounds(&run, every_call)
+                                        : rounds_run(&run, check_every);
+    char more[48] = "";
+    if (ingest) {
+        snprintf(more, sizeof(more), " --ingest");
+    } else if (every_call != 0) {
+        snprintf(more, sizeof(more), " --every-call --step %" PRIu64, every_call);
+    }
+    return run_close(&run, good, more);
 }
 
 /* --weir, else $WEIR, else the one beside this program. */
@@ -131,6 +144,8 @@ int kill_main(int argc, char **argv)
                                     .lie = "none"};
     uint64_t check_every = 4;
     bool ingest = false;
+    bool every_call = false;
+    uint64_t step = 1;
     const char *weir = NULL;
     const struct option_row rows[] = {
         LIVES_ROUNDS_ROW(options, "kills (default 1000)"),
@@ -144,6 +159,16 @@ int kill_main(int argc, char **argv)
          .kind = OPTION_FLAG,
          .target = &ingest,
          .help = "kill \"weir ingest --acks\""},
+        {.name = "every-call",
+         .kind = OPTION_FLAG,
+         .target = &every_call,
+         .help = "a small life, killed at its first call on files and rings, at its second, ..."},
+        {.name = "step",
+         .kind = OPTION_NUMBER,
+         .target = &step,
+         .value = "N",
+         .min = 1,
+         .help = "with --every-call: at every Nth (default 1)"},
         {.name = "weir",
          .kind = OPTION_WORD,
          .target = &weir,
@@ -164,5 +189,14 @@ int kill_main(int argc, char **argv)
     if (ingest && (strcmp(options.lie, "none") != 0 || options.follow)) {
         return args_wrong(&text, "--lie and --follow are for our own child, not for --ingest");
     }
-    return kill_run(&options, check_every, ingest, weir_find(weir));
+    if (every_call && (ingest || options.follow)) {
+        return args_wrong(&text, "--every-call is alone with our own child");
+    }
+    if (every_call) {
+        /* One producer and no small records: the same calls in nearly the same order each time. */
+        options.producers = 1;
+        options.record_bytes = (struct args_range){20 << 10, 64 << 10};
+        options.rounds = options.rounds_given ? options.rounds : SCRIPT_LIVES_MAX / 2;
+    }
+    return kill_run(&options, check_every, ingest, weir_find(weir), every_call ? step : 0);
 }

@@ -160,6 +160,18 @@ void ledger_page(struct ledger *ledger, uint32_t life, struct wire_page *page)
     ledger->trim_done = done > ledger->trim_done ? done : ledger->trim_done;
 }
 
+bool ledger_restart(struct ledger *ledger)
+{
+    const struct ledger_counts counts = ledger->counts;
+
+    ledger_close(ledger);
+    if (!ledger_open(ledger, ledger->script)) {
+        return false;
+    }
+    ledger->counts = counts;
+    return true;
+}
+
 void ledger_forget(struct ledger *ledger, weir_lsn trimmed)
 {
     size_t kept = 0;

@@ -81,6 +81,9 @@ void ledger_submitted(struct ledger *ledger, uint32_t life, const uint64_t *subm
 /* What the page of a dead child tells: submissions and trims. */
 void ledger_page(struct ledger *ledger, uint32_t life, struct wire_page *page);
 
+/* Begins anew, with an empty log; the counts stay. Return: false if there is no memory. */
+bool ledger_restart(struct ledger *ledger);
+
 /* Forgets what was trimmed for certain. */
 void ledger_forget(struct ledger *ledger, weir_lsn trimmed);
 

@@ -23,6 +23,7 @@ static const struct verb_row verb_rows[] = {
     {"seccomp",
      seccomp_main,
      "run a command with io_uring refused, or with unreadable parts of files"},
+    {"logwrites", logwrites_main, "crash states from a block device's own record of its writes"},
     {"fullfs",
      fullfs_main,
      "fill the file system up, give space back, look for what was acknowledged"},
