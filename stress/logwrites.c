@@ -31,6 +31,7 @@
 
 enum {
     PAGE_BYTES = 4096,
+    SECTOR_BYTES = 512,
     RECORDED_LIVES = 3,
     LIFE_MS_MAX = 120,
     STATE_GROUPS = 8, /* of each producer, behind a recovery */
@@ -211,8 +212,9 @@ static bool places_find(struct logwrites *logwrites)
     logwrites->place_count = 0;
     for (size_t i = 0; i < record->count; i++) {
         const struct write_entry *entry = &record->entries[i];
-        for (uint64_t at = 0; entry->data != NULL && at + PAGE_BYTES <= entry->bytes;
-             at += PAGE_BYTES) {
+        /* By sectors: a small file system's blocks are smaller than a page. */
+        for (uint64_t at = 0; entry->data != NULL && at + SECTOR_BYTES <= entry->bytes;
+             at += SECTOR_BYTES) {
             struct mark mark;
             memcpy(&mark, entry->data + at, sizeof(mark));
             if (mark.magic != MARK_MAGIC || mark.seed != seed || mark.check != mark_check(&mark)) {
@@ -434,7 +436,8 @@ static bool states_check(struct logwrites *logwrites)
 {
     struct dice *dice = &logwrites->run.lives.dice;
     const struct write_log *record = &logwrites->record;
-    const uint64_t wanted = logwrites->states_max / (1 + logwrites->subsets);
+    const uint64_t wanted = 1 + logwrites->states_max / (1 + logwrites->subsets);
+    const uint64_t phase = 1 + dice_below(dice, record->flushes);
     struct image image;
     struct progress progress;
     uint64_t flushes = 0;
@@ -451,8 +454,10 @@ static bool states_check(struct logwrites *logwrites)
             continue;
         }
         flushes++;
-        /* Where not all are asked for, each with the same chance. */
-        if (logwrites->states_max != 0 && dice_below(dice, record->flushes) >= wanted) {
+        /* Where not all are asked for, evenly over the record, from a random one on. */
+        if (logwrites->states_max != 0 && wanted < record->flushes &&
+            (flushes + phase) * wanted / record->flushes ==
+                (flushes + phase - 1) * wanted / record->flushes) {
             continue;
         }
         good = state_check(logwrites, &image, i + 1);
