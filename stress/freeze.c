@@ -194,8 +194,9 @@ static bool page_await(struct lives *lives,
         if (life->child.acks_fd < 0) {
             return false; /* life_end says why */
         }
-        (void)heard;
-        if (patience_lost(&patience, lives_standstill_ns(lives))) {
+        if (heard > 0) {
+            patience_renew(&patience);
+        } else if (patience_lost(&patience, lives_standstill_ns(lives))) {
             lives_fault(lives, "life %" PRIu32 ": %s", life->number, what);
             return false;
         }

@@ -6,7 +6,8 @@
  * A build with -DWEIR_PLANT=WEIR__PLANT_dir_not_synced has that one fault; every other build has a
  * constant 0 there, and the branch is not in it. tests/plant/run.sh makes each such build of the I/O
  * layer's faults and wants the test that is named for the fault to fail; tests/plant/sim.sh makes
- * each of the log's and wants the simulation to find it. */
+ * each of the log's and wants the simulation to find it; tests/plant/stress.sh the rest, for a verb
+ * of weir-stress. */
 #ifndef WEIR_BASE_PLANT_H
 #define WEIR_BASE_PLANT_H
 
@@ -67,6 +68,12 @@ enum weir__plant {
     WEIR__PLANT_kept_not_rewritten,     /* it is synced and not written again */
     WEIR__PLANT_read_error_is_end,      /* a block that cannot be read is the log's end */
     WEIR__PLANT_stale_promise_believed, /* batches of older epochs promise, too */
+
+    /* What only real threads, descriptors and file systems show (tests/plant/stress.sh). */
+    WEIR__PLANT_signals_not_blocked,  /* the log's threads take the host's signals */
+    WEIR__PLANT_oversize_not_watched, /* the watchdog does not see producers of oversize records */
+    WEIR__PLANT_retired_not_closed,   /* files of segments that get no more writes stay open */
+    WEIR__PLANT_space_error_kept,     /* a disk that was full once is full for ever */
 };
 #define WEIR__PLANTED(name) (WEIR_PLANT == WEIR__PLANT_##name)
 #else

@@ -76,7 +76,9 @@ static void ready_close_first(struct weir__keeper *keeper)
     struct weir__ready *const entry = &keeper->ready[first % WEIR__READY_MAX];
     weir__store(&keeper->ready_first, first + 1, release);
     /* Everything in it was synced by whoever acknowledged it; a close has nothing to add. */
-    (void)keeper->config.dir->io->ops->close(keeper->config.dir->io, entry->file);
+    if (!WEIR__PLANTED(retired_not_closed)) {
+        (void)keeper->config.dir->io->ops->close(keeper->config.dir->io, entry->file);
+    }
     entry->file = -1;
 }
 
@@ -572,7 +574,7 @@ static bool fill_unthrottled(struct weir__keeper *keeper)
 static void space_tell(struct weir__keeper *keeper, int error)
 {
     const int told = weir__load(&keeper->space_error, relaxed); /* our own */
-    if (told == error) {
+    if (told == error || (WEIR__PLANTED(space_error_kept) && error == 0)) {
         return;
     }
     weir__store(&keeper->space_error, error, release);

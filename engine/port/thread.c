@@ -6,6 +6,8 @@
  * the process past the host's crash handler. */
 #include "port/thread.h"
 
+#include "base/plant.h"
+
 #include <sched.h>
 #include <signal.h>
 #include <unistd.h>
@@ -17,6 +19,9 @@ int weir__thread_start(pthread_t *thread_out, const char *name, void *(*run)(voi
     static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS};
     for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++) {
         (void)sigdelset(&blocked, faults[i]);
+    }
+    if (WEIR__PLANTED(signals_not_blocked)) {
+        (void)sigemptyset(&blocked);
     }
     sigset_t previous;
     int error = pthread_sigmask(SIG_SETMASK, &blocked, &previous);

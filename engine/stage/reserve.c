@@ -5,6 +5,7 @@
  * the next slot with our own record in it. The slot was closed: we wait until it is open, and only
  * then add again. Producer threads only; nothing is allocated. */
 #include "base/check.h"
+#include "base/plant.h"
 #include "port/clock.h"
 #include "port/wait.h"
 #include "stage/stage.h"
@@ -349,7 +350,9 @@ static void oversize_insert(struct weir__stage *stage,
     weir__store(&slot->seq, role->seq, release);
     weir__store(&slot->first, 0u, relaxed);
     /* Closed from the beginning, and its producer is still to copy: for the watchdog. */
-    weir__store(&slot->straggling_since_ns, weir__now_ns(), relaxed);
+    weir__store(&slot->straggling_since_ns,
+                WEIR__PLANTED(oversize_not_watched) ? UINT64_C(0) : weir__now_ns(),
+                relaxed);
     slot->segment_number = role->segment_number;
     slot->segment_base = role->segment_base;
     slot->chain = role->chain;
