@@ -373,7 +373,11 @@ static bool rounds_run(struct rlimits *rlimits)
 
     progress_begin(&progress, "rlimits");
     for (uint64_t round = 1; good && run_goes_on(&rlimits->run, round); round++) {
-        good = round_run(rlimits, &life, (enum way)((round - 1) % WAYS));
+        enum way way = (enum way)((round - 1) % WAYS);
+        if (way == WAY_MEMORY && RUN_SANITIZED) {
+            way = WAY_FILES; /* a sanitizer does not survive it */
+        }
+        good = round_run(rlimits, &life, way);
         good = good && ledger_check(&lives->ledger, lives->log_dir, &report);
         run_note(&rlimits->run, &progress, round);
     }
@@ -404,6 +408,9 @@ int rlimits_main(int argc, char **argv)
         return status;
     }
     rlimits.run.lives.own_moments = true;
+    if (RUN_SANITIZED) {
+        printf("note: built with a sanitizer: the address space is left alone\n");
+    }
     const bool good = rounds_run(&rlimits);
     for (int i = 0; i < WAYS; i++) {
         printf("%-30s %" PRIu64 " processes, felt by %" PRIu64 "\n",

@@ -13,6 +13,19 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* A sanitizer keeps memory of its own, as much as it likes. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { RUN_SANITIZED = 1 };
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+enum { RUN_SANITIZED = 1 };
+#else
+enum { RUN_SANITIZED = 0 };
+#endif
+#else
+enum { RUN_SANITIZED = 0 };
+#endif
+
 struct run {
     const char *verb;
     struct lives_options *options;
