@@ -78,6 +78,29 @@ static const char *frame_fields_fault(const struct weir__frame *frame, uint64_t 
     return NULL;
 }
 
+static void frame_fields(const uint8_t *in, struct weir__frame *frame)
+{
+    frame->bytes = weir__get_u32(in + FRAME_AT_BYTES);
+    frame->payload_crc = weir__get_u32(in + FRAME_AT_PAYLOAD_CRC);
+    frame->tag = weir__get_u64(in + FRAME_AT_TAG);
+    frame->type = weir__get_u16(in + FRAME_AT_TYPE);
+    frame->flags = weir__get_u16(in + FRAME_AT_FLAGS);
+}
+
+bool weir__frame_read(const uint8_t *in,
+                      uint64_t room,
+                      struct weir__frame *frame_out,
+                      const char **why_out)
+{
+    *why_out = "frame length";
+    if (room < WEIR__FRAME_HEADER_BYTES) {
+        return false;
+    }
+    frame_fields(in, frame_out);
+    *why_out = frame_fields_fault(frame_out, room);
+    return *why_out == NULL;
+}
+
 int weir__frame_decode(const uint8_t *in,
                        uint64_t room,
                        uint32_t salt,
@@ -97,11 +120,7 @@ int weir__frame_decode(const uint8_t *in,
                                 weir__get_u32(in + FRAME_AT_TYPE))) {
         why = "frame checksum";
     } else {
-        frame_out->bytes = weir__get_u32(in + FRAME_AT_BYTES);
-        frame_out->payload_crc = weir__get_u32(in + FRAME_AT_PAYLOAD_CRC);
-        frame_out->tag = weir__get_u64(in + FRAME_AT_TAG);
-        frame_out->type = weir__get_u16(in + FRAME_AT_TYPE);
-        frame_out->flags = weir__get_u16(in + FRAME_AT_FLAGS);
+        frame_fields(in, frame_out);
         why = frame_fields_fault(frame_out, room);
     }
     if (why_out != NULL) {

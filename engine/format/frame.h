@@ -5,6 +5,7 @@
 
 #include "base/num.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <weir/codes.h>
 
@@ -46,5 +47,12 @@ int weir__frame_decode(const uint8_t *in,
                        weir_lsn lsn,
                        struct weir__frame *frame_out,
                        const char **why_out);
+
+/* Reads a header again whose checksum held before: fields and room are looked at, the checksum is
+ * not. False: *why_out as above. */
+bool weir__frame_read(const uint8_t *in,
+                      uint64_t room,
+                      struct weir__frame *frame_out,
+                      const char **why_out);
 
 #endif

@@ -91,7 +91,6 @@ struct weir__cursor {
     struct cursor_found current;
     const uint8_t *frames; /* current.batch.bytes of them, verified */
     uint32_t frames_done;
-    uint32_t salt;
     struct cursor_found last;
 
     uint8_t *buffer;
@@ -734,7 +733,6 @@ cursor_attempt(struct weir__cursor *cursor, weir_lsn *limit_out, struct weir__fa
     cursor->in_hand = true;
     cursor->frames = gap ? NULL : data + WEIR__BATCH_HEADER_BYTES;
     cursor->frames_done = 0;
-    cursor->salt = weir__frame_salt(found.batch.log_id, found.batch.nonce, found.batch.epoch);
     if (found.in_memory) {
         cursor->memory_batches++;
     }
@@ -973,12 +971,8 @@ static int cursor_show(struct weir__cursor *cursor, struct weir_entry *entry_out
         const uint8_t *const at = cursor->frames + cursor->frames_done;
         struct weir__frame frame;
         const char *why = NULL;
-        if (weir__frame_decode(at,
-                               batch->bytes - cursor->frames_done,
-                               cursor->salt,
-                               lsn,
-                               &frame,
-                               &why) != 0) {
+        /* The batch was verified as a whole when it was fetched. */
+        if (!weir__frame_read(at, batch->bytes - cursor->frames_done, &frame, &why)) {
             cursor->fault = WEIR__FAULT_NONE;
             return cursor_fault(&cursor->fault, WEIR_ECORRUPT, (struct weir__range){0}, lsn, why);
         }

@@ -69,6 +69,33 @@ static void frame_reads_back_what_was_written(void **state)
 }
 
 /* The offsets of FORMAT.md section 6, one by one. */
+/* Reading again trusts the checksum and nothing else: what reaches beyond the room is refused. */
+static void frame_read_again_is_the_same_and_stays_within_its_room(void **state)
+{
+    (void)state;
+    uint8_t header[WEIR__FRAME_HEADER_BYTES];
+    const char *why = NULL;
+    weir__frame_encode(&sample, test_salt(), LSN, header);
+    const uint64_t span = weir__frame_span(sample.bytes);
+    struct weir__frame decoded;
+    struct weir__frame frame;
+    assert_int_equal(weir__frame_decode(header, span, test_salt(), LSN, &decoded, NULL), 0);
+    assert_true(weir__frame_read(header, span, &frame, &why));
+    assert_null(why);
+    assert_int_equal(frame.bytes, decoded.bytes);
+    assert_int_equal(frame.payload_crc, decoded.payload_crc);
+    assert_int_equal(frame.tag, decoded.tag);
+    assert_int_equal(frame.type, decoded.type);
+    assert_int_equal(frame.flags, decoded.flags);
+    for (uint64_t room = 0; room < span; room++) {
+        assert_false(weir__frame_read(header, room, &frame, &why));
+        assert_string_equal(why, "frame length");
+    }
+    header[16] = 0x77;
+    assert_false(weir__frame_read(header, span, &frame, &why));
+    assert_string_equal(why, "frame type");
+}
+
 static void frame_fields_stand_where_the_format_says(void **state)
 {
     (void)state;
@@ -264,6 +291,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(frame_reads_back_what_was_written),
+        cmocka_unit_test(frame_read_again_is_the_same_and_stays_within_its_room),
         cmocka_unit_test(frame_fields_stand_where_the_format_says),
         cmocka_unit_test(frame_span_is_header_payload_and_padding),
         cmocka_unit_test(frame_length_is_compared_with_the_room),
