@@ -46,6 +46,22 @@ static int group_append(unsigned first)
     return code;
 }
 
+/* One record, appended and waited for in one call: a producer that is alone then makes it durable by
+ * itself. */
+static int single_append_wait(unsigned first)
+{
+    const struct record *const record = &history.records[first];
+    weir_lsn lsn = WEIR_LSN_NONE;
+    const int code =
+        weir_append_wait(history.log, record->payload, record->bytes, first, WEIR_DURABLE, &lsn);
+
+    ledger_appended(first, lsn == WEIR_LSN_NONE ? code : 0, &lsn);
+    if (code == 0) {
+        ledger_acknowledge(first, ACK_DURABLE);
+    }
+    return code;
+}
+
 /* Waits for a group in one of the ways that there are. False: this producer has had enough. */
 static bool group_wait(uint32_t producer, unsigned first)
 {
@@ -139,12 +155,13 @@ void producer_main(void *number)
         if (sim_disk_files() > 80 || !ledger_prepare(producer, count, &first)) {
             break;
         }
-        const int code = group_append(first);
+        const bool at_once = count == 1 && sim_chance(history.at_once_per_mille);
+        const int code = at_once ? single_append_wait(first) : group_append(first);
         if (code == WEIR_EFAILED || code == WEIR_ESHUTDOWN) {
             break;
         }
         if (code == 0) {
-            if (sim_chance(history.patience) && !group_wait(producer, first)) {
+            if (!at_once && sim_chance(history.patience) && !group_wait(producer, first)) {
                 break;
             }
         } else {

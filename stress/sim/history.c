@@ -489,7 +489,9 @@ static void life_choose(bool first)
         o->slot_bytes = 4096;
     }
     o->record_bytes_max = (uint32_t)(o->segment_bytes - 2 * o->block_bytes - 512);
-    history.producers = 1 + (unsigned)sim_below(PRODUCERS_MAX);
+    static const unsigned at_once[] = {0, 300, 300, 1000};
+    history.at_once_per_mille = at_once[sim_below(4)];
+    history.producers = sim_chance(200) ? 1 : 1 + (unsigned)sim_below(PRODUCERS_MAX);
     const uint64_t many = sim_below(10);
     history.appends = many < 4   ? 1 + (unsigned)sim_below(8)
                       : many < 8 ? 1 + (unsigned)sim_below(30)

@@ -55,7 +55,8 @@ struct history {
     uint32_t group_same; /* and its groups' */
     unsigned trim_per_mille;
     unsigned group_per_mille;
-    unsigned power_per_mille; /* lives that end with the power, not with the process alone */
+    unsigned at_once_per_mille; /* of single records, appended and waited for in one call */
+    unsigned power_per_mille;   /* lives that end with the power, not with the process alone */
     unsigned buffered_per_mille;
     unsigned copy_per_mille; /* a copy of the control file is lost behind a life */
     bool storm;              /* much traffic on a slow device: several writes under way */
