@@ -47,6 +47,11 @@ check() { # model, scenarios for the bounded search
     done
 }
 check stage S0 S1 wait-all-4
+# A part that is lent and never given back in a state to go on sleeping is one that its holder has called for itself.
+"$tmp/stage" run "$count" lend-2 | grep -q " returned [1-9]" || {
+    echo "model: the flusher's part is never given back"
+    status=1
+}
 check writer W1 W2 direct
 # The models themselves have to find a fault that is known. A flusher that does not look at slots kept for readers before it sleeps:
 "$here/build.sh" stage "$tmp/faulty" -DNO_LOOK_AT_HIDDEN
