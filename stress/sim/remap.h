@@ -25,7 +25,14 @@
 #include <stdint.h>
 extern uint32_t sim_point_left;
 void sim_point_reached(void);
-#define SIM_POINT() (--sim_point_left == 0 ? sim_point_reached() : (void)0)
+/* A function, so that two accesses in one expression come one after the other. */
+static inline void sim_point(void)
+{
+    if (--sim_point_left == 0) {
+        sim_point_reached();
+    }
+}
+#define SIM_POINT() sim_point()
 #define WEIR__ATOMIC_MODEL 1
 #define WEIR__ATOMIC(type) _Atomic(type)
 #define weir__load(p, order) (SIM_POINT(), atomic_load_explicit((p), memory_order_##order))
