@@ -14,7 +14,7 @@ tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 field='s/^    \(uint32_t\|uint64_t\|weir_lsn\|bool\) \([a-z_]*\);/    model_plain<\1> \2;/'
 case $model in
-stage)
+stage | steps)
     mkdir "$tmp/stage"
     cp "$stage"/*.c "$stage"/*.h "$tmp/stage/"
     # A field that was broken over two lines is joined first.
@@ -34,5 +34,5 @@ writer)
     exit 64
     ;;
 esac
-"${CXX:-g++}" -std=gnu++17 -O2 -w -fpermissive -U_FORTIFY_SOURCE -fno-strict-aliasing -I"$tmp" -I"$root/engine" -I"$root/include" "$@" \
+"${CXX:-g++}" -std=gnu++17 -O1 -w -fpermissive -U_FORTIFY_SOURCE -fno-strict-aliasing -I"$tmp" -I"$root/engine" -I"$root/include" "$@" \
     "$here/${model}_model.cpp" -o "$out"

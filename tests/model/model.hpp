@@ -26,6 +26,8 @@
 #include <sstream>
 #include <string>
 
+#include "search.hpp"
+
 /* ---- access sites: every atomic access of the text, with an order that a mutant may override ---------------------- */
 
 struct alignas(64) site {
@@ -43,6 +45,26 @@ extern site __start_model_sites[], __stop_model_sites[];
 #define SITE(p, op, order)                                                                                                 \
     static site site_ __attribute__((section("model_sites"), used)) = {                                                    \
         __FILE__, __LINE__, __func__, #p, op, #order, rl::mo_##order, rl::mo_##order}
+
+/* ---- faults of the stand-ins: MODEL_FAULT in the environment, by which the checks are checked --------------------------------------------- */
+
+enum fault { NO_FAULT, RING_STALE, RING_EARLY, RING_LOSES, RING_TWICE, FUTEX_BLIND, FUTEX_ONE, FUTEX_DEAF, NO_LOOK_AT_HIDDEN };
+static enum fault the_fault()
+{
+    static const char *const names[] = {"ring-stale", "ring-early", "ring-loses", "ring-twice", "futex-blind", "futex-one", "futex-deaf", "no-look-at-hidden"};
+    const char *name = getenv("MODEL_FAULT");
+    if (!name || !*name) return NO_FAULT;
+    for (int i = 0; i < 8; i++) {
+        if (!strcmp(names[i], name)) return (enum fault)(i + 1);
+    }
+    fprintf(stderr, "no fault %s\n", name);
+    exit(2);
+}
+static bool planted(enum fault fault)
+{
+    static const enum fault one = the_fault();
+    return one == fault;
+}
 
 /* ---- memory of one execution --------------------------------------------------------------------------------------- */
 
@@ -71,9 +93,13 @@ template <typename T> struct matom {
     typedef rl::atomic<typename wide<T>::type> cell;
     cell *a;
     uint32_t sleepers;
-    uint32_t cheap; /* a counter or a hint: no step of its own */
+    uint32_t cheap;         /* a counter or a hint, or nobody else looks at it in this scenario: no step of its own */
+    rl::var<uint64_t> *one; /* the same, and race-checked: whoever looks at it comes before or after */
     T plain;
     void touch() { if (!a) { a = new (pool_of<T>::take()) cell; a->store(0, rl::mo_relaxed, RL_INFO); } }
+    /* Before the threads begin. */
+    void make_cheap() { touch(); plain = (T)a->debug_value(); cheap = 1; }
+    void make_one() { touch(); one = new (vars.take()) rl::var<uint64_t>; (*one)(RL_INFO) = (uint64_t)a->debug_value(); }
 };
 template <typename T> struct same { typedef T type; };
 static unsigned looks[8]; /* of a thread inside a wait, since it slept last; 0: in none */
@@ -85,30 +111,45 @@ template <typename T> T do_load(matom<T> *p, const site &s)
     unsigned *mine = &looks[rl::thread_index()];
     if (*mine && ++*mine > 200) failed("a wait that spins");
     if (p->cheap) return p->plain;
+    if (p->one) return (T)(*p->one)(RL_INFO).load();
     p->touch();
+    step(p, false);
     if (s.fresh) {
-        return (T)p->a->rmw(rl::rmw_type_t<rl::rmw_type_add>(), (typename wide<T>::type)0, (rl::memory_order)s.now,
-                            rl::debug_info(s.func, s.file, s.line));
+        /* A CAS that fails is a load of the newest value. */
+        typename wide<T>::type e = p->a->debug_value() + 1;
+        for (;;) {
+            typename wide<T>::type not_it = e;
+            if (!p->a->compare_exchange(rl::bool_t<false>(), e, not_it, rl::mo_acq_rel, (rl::memory_order)s.now, rl::debug_info(s.func, s.file, s.line))) return (T)e;
+        }
     }
     return (T)p->a->load((rl::memory_order)s.now, rl::debug_info(s.func, s.file, s.line));
 }
 template <typename T> void do_store(matom<T> *p, typename same<T>::type v, const site &s)
 {
     if (p->cheap) { p->plain = v; return; }
+    if (p->one) { (*p->one)(RL_INFO) = (uint64_t)v; return; }
     p->touch();
+    step(p, true);
     p->a->store(v, (rl::memory_order)s.now, rl::debug_info(s.func, s.file, s.line));
 }
 template <rl::rmw_type_e type, typename T> T do_rmw(matom<T> *p, typename same<T>::type v, const site &s)
 {
     if (p->cheap) { T old = p->plain; p->plain = rl::perform_rmw(rl::rmw_type_t<type>(), old, v); return old; }
     p->touch();
+    step(p, true);
     T old = (T)p->a->rmw(rl::rmw_type_t<type>(), (typename wide<T>::type)v, (rl::memory_order)s.now, rl::debug_info(s.func, s.file, s.line));
     if ((void *)p == the_word) ENSURE(((uint64_t)old & ((UINT64_C(1) << 36) - 1)) <= word_limit);
     return old;
 }
 template <typename T> bool do_cas(matom<T> *p, T *expected, typename same<T>::type v, const site &s)
 {
+    if (p->cheap) {
+        if (p->plain != *expected) { *expected = p->plain; return false; }
+        p->plain = v;
+        return true;
+    }
     p->touch();
+    step(p, true);
     typename wide<T>::type e = *expected;
     bool ok = p->a->compare_exchange(rl::bool_t<false>(), e, (typename wide<T>::type)v, (rl::memory_order)s.now, rl::mo_relaxed,
                                      rl::debug_info(s.func, s.file, s.line));

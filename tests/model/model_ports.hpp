@@ -17,14 +17,26 @@ int weir__futex_wait(WEIR__ATOMIC(uint32_t) *word, uint32_t value, uint64_t dead
 {
     rl::context &c = rl::ctx();
     if (looks[rl::thread_index()]) looks[rl::thread_index()] = 1;
+    step(word, true);
     c.sched();
     word->touch();
-    if (word->a->debug_value() != value) {
-        c.yield(1, RL_INFO);
+    if (word->a->debug_value() != value && !planted(FUTEX_BLIND)) {
+        if (search.on) {
+            /* The kernel has read the word for this thread, which reads nothing older afterwards (coherence). No order comes of it. */
+            uint32_t not_it = word->a->debug_value() + 1;
+            c.disable_preemption();
+            word->a->compare_exchange(rl::bool_t<false>(), not_it, not_it, rl::mo_relaxed, rl::mo_relaxed, RL_INFO);
+            c.enable_preemption();
+        } else {
+            c.yield(1, RL_INFO);
+        }
         return 0;
     }
+    if (planted(FUTEX_DEAF)) c.sched();
     uint32_t me = 1u << rl::thread_index();
     word->sleepers |= me;
+    /* Woken, it goes on with its own work; a deadline is a step. */
+    step(deadline_ns != WEIR__NEVER || spurious ? (const void *)word : 0, true);
     rl::unpark_reason why = c.park_current_thread(deadline_ns != WEIR__NEVER, spurious, false, RL_INFO);
     word->sleepers &= ~me;
     return why == rl::unpark_reason_timeout ? -ETIMEDOUT : 0;
@@ -36,10 +48,13 @@ int weir__futex_wake(WEIR__ATOMIC(uint32_t) *word, int count)
 {
     rl::context &c = rl::ctx();
     int woken = 0;
+    if (planted(FUTEX_ONE)) count = 1;
+    step(word, true);
     c.sched();
     for (int i = 0; i < 8 && woken < count; i++) {
         if (word->sleepers & 1u << i) {
             word->sleepers &= ~(1u << i);
+            next_steps[i] = next_step{0, false, false};
             c.unpark_thread(i, false, RL_INFO);
             woken++;
         }

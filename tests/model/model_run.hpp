@@ -1,25 +1,44 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Running a model: its verbs. Wants of the model: struct scenario with a name, scenarios[], now, threads, threads_of(), stopped, tally,
- * tally_print(), mark_sites(), and test<3> and test<4>. */
+ * tally_print(), mark_sites(), and test<MODEL_THREADS> and test<MODEL_THREADS + 1>. */
 struct null_stream : std::ostream { null_stream() : std::ostream(0) {} };
 
-/* "" or how it failed. bound 0: random. */
-static std::string run_one(const scenario *s, uint64_t count, unsigned bound, bool history, double *seconds)
+/* As rl::simulate: at random, or with the scheduler of search.hpp. */
+template <typename T, typename scheduler> static bool execute(rl::test_params &params, bool history)
+{
+    rl::ostringstream state;
+    rl::test_result_e result = rl::run_test<T, scheduler>(params, state, false);
+    if (result != rl::test_result_success && history) {
+        rl::ostringstream again;
+        rl::iteration_t at = params.stop_iteration;
+        params.initial_state = state.str();
+        params.collect_history = true;
+        rl::run_test<T, scheduler>(params, again, true);
+        params.stop_iteration = at;
+    }
+    return result == rl::test_result_success;
+}
+template <int N> static bool execute_with(rl::test_params &params, bool history)
+{
+    return search.on ? execute<test<N>, searcher<N>>(params, history) : execute<test<N>, rl::random_scheduler<N>>(params, history);
+}
+
+/* "" or how it failed. At random, count times; or the search that `search` describes, to its end. */
+static std::string run_one(const scenario *s, uint64_t count, bool history, double *seconds)
 {
     rl::test_params params;
     static null_stream nothing;
-    std::ostringstream out;
     now = s;
     threads = threads_of(s);
     params.iteration_count = count;
-    params.search_type = bound ? rl::sched_bound : rl::sched_random;
-    params.context_bound = bound ? bound - 1 : 0;
+    params.search_type = rl::sched_random; /* also where search.hpp schedules: as many older values as Relacy keeps */
     params.execution_depth_limit = 6000;
     params.output_stream = history ? (std::ostream *)&std::cout : &nothing;
     params.progress_stream = &nothing;
     params.collect_history = false; /* a failure is run again to collect it */
+    search.over = 0;
     auto start = std::chrono::steady_clock::now();
-    bool ok = threads == 3 ? rl::simulate<test<3>>(params) : rl::simulate<test<4>>(params);
+    bool ok = threads == MODEL_THREADS ? execute_with<MODEL_THREADS>(params, history) : execute_with<MODEL_THREADS + 1>(params, history);
     *seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     stopped = params.stop_iteration;
     if (ok) return "";
@@ -47,9 +66,13 @@ static int weaker(const site &s, int out[2])
 }
 
 /* run COUNT [SCENARIO...]      random executions of each
- * bound N SCENARIO             every execution with at most N preemptions
+ * names                        of the scenarios
+ * full [SCENARIO...]           every execution, those of the same order of steps that touch each other once (search.hpp)
+ * plain [SCENARIO...]          the same without that reduction
+ * walk P L [SCENARIO...]       every execution with at most P preemptions and L loads of an older value
+ * trace [P L] SCENARIO         full or walk, with the history of the failure
  * show SCENARIO COUNT          random, with the history of the failure
- * weaken COUNT [SCENARIO...]   each atomic access one step weaker: which scenario fails */
+ * weaken COUNT [SCENARIO...]   each atomic access one step weaker: which scenario fails. COUNT 0: every execution */
 int main(int argc, char **argv)
 {
     std::string verb = argc > 1 ? argv[1] : "";
@@ -57,6 +80,10 @@ int main(int argc, char **argv)
     int bad = 0;
     mark_sites();
     setvbuf(stdout, NULL, _IOLBF, 0);
+    if (verb == "names") {
+        for (auto &s : scenarios) printf("%s\n", s.name);
+        return 0;
+    }
     if (verb == "run") {
         uint64_t count = strtoull(argv[2], NULL, 10);
         for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++) {
@@ -65,26 +92,49 @@ int main(int argc, char **argv)
             for (int a = 3; a < argc; a++) wanted |= !strcmp(argv[a], s->name);
             if (!wanted) continue;
             memset(&tally, 0, sizeof tally);
-            std::string why = run_one(s, count, 0, false, &seconds);
+            std::string why = run_one(s, count, false, &seconds);
             printf("%-13s %-22s at %llu in %.1f s; ", s->name, why.empty() ? "ok" : why.c_str(), (unsigned long long)stopped, seconds);
             tally_print();
             bad += !why.empty();
         }
         return bad != 0;
     }
-    if (verb == "bound") {
-        std::string why = run_one(find(argv[3]), UINT64_MAX, (unsigned)atoi(argv[2]) + 1, false, &seconds);
-        printf("%-13s at most %s preemptions: %s, %llu executions in %.1f s\n", argv[3], argv[2], why.empty() ? "ok, all" : why.c_str(),
-               (unsigned long long)stopped, seconds);
-        return !why.empty();
+    if (verb == "full" || verb == "plain" || verb == "walk" || verb == "trace") {
+        search.on = true;
+        search.full = verb != "walk" && !(verb == "trace" && argc > 4);
+        search.plain = verb == "plain";
+        search.stale = ~0u;
+        int names = 2;
+        if (!search.full) {
+            search.preemptions = (unsigned)atoi(argv[2]);
+            search.stale = (unsigned)atoi(argv[3]);
+            names = 4;
+        }
+        for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++) {
+            const scenario *s = &scenarios[i];
+            bool wanted = argc == names;
+            for (int a = names; a < argc; a++) wanted |= !strcmp(argv[a], s->name);
+            if (!wanted) continue;
+            std::string why = run_one(s, UINT64_MAX, verb == "trace", &seconds);
+            printf("%-18s ", s->name);
+            if (search.full) printf("every execution");
+            else printf("at most %u preemptions, %u older values", search.preemptions, search.stale);
+            printf(": %s, %llu", why.empty() ? "ok" : why.c_str(), (unsigned long long)stopped);
+            if (search.over) printf(" (%llu cut off)", (unsigned long long)search.over);
+            printf(" in %.1f s\n", seconds);
+            bad += !why.empty();
+        }
+        return bad != 0;
     }
     if (verb == "show") {
-        run_one(find(argv[2]), strtoull(argv[3], NULL, 10), 0, true, &seconds);
+        run_one(find(argv[2]), strtoull(argv[3], NULL, 10), true, &seconds);
         return 0;
     }
     if (verb == "weaken") {
         uint64_t count = strtoull(argv[2], NULL, 10);
         int killed = 0, alive = 0;
+        search.on = search.full = count == 0;
+        search.stale = ~0u;
         for (site *s = __start_model_sites; s < __stop_model_sites; s++) {
             int to[2];
             int n = !strcmp(s->expr, "model") ? 0 : weaker(*s, to);
@@ -97,7 +147,7 @@ int main(int argc, char **argv)
                     bool wanted = argc == 3;
                     for (int a = 3; a < argc; a++) wanted |= !strcmp(argv[a], scenarios[i].name);
                     if (!wanted) continue;
-                    why = run_one(&scenarios[i], count, 0, false, &seconds);
+                    why = run_one(&scenarios[i], count, false, &seconds);
                     by = scenarios[i].name;
                 }
                 s->now = s->order;
@@ -110,6 +160,6 @@ int main(int argc, char **argv)
         printf("%d killed, %d survived\n", killed, alive);
         return 0;
     }
-    fprintf(stderr, "usage: MODEL run COUNT [SCENARIO...] | bound N SCENARIO | show SCENARIO COUNT | weaken COUNT [SCENARIO...]\n");
+    fprintf(stderr, "usage: MODEL names | run COUNT [SCENARIO...] | full | plain [SCENARIO...] | walk P L [SCENARIO...] | trace [P L] SCENARIO | show SCENARIO COUNT | weaken COUNT [SCENARIO...]\n");
     return 2;
 }

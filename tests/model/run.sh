@@ -1,10 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Model-checks the stage and the writer with Relacy (Debian: relacy-dev), in about a minute. Prints a line per scenario; 0: all hold, 77: Relacy
-# or the compiler is missing.
-#   run.sh            every scenario, at random; the smallest, executions with at most one preemption for some seconds
-#   run.sh full       many more of both, and two preemptions (an hour)
-#   run.sh weaken     each atomic access one step weaker: which scenario finds it (some minutes; survivors are listed, not failed)
+# Model-checks the slot protocol and the writer with Relacy (Debian: relacy-dev): the very text of engine/stage and engine/io. Prints a line per
+# scenario; 0: all hold, 77: Relacy or the compiler is missing.
+#   run.sh steps           each step by itself: every execution. Then the faults of the stand-ins, each of which has to be found
+#   run.sh stage           lives of slots: at random, and every execution within bounds of the smallest
+#   run.sh writer          the writer: at random, and every execution within bounds of the smallest
+#   run.sh                 all three
+#   run.sh --long [WHICH]  the large steps, many more random executions, wider bounds (hours)
+# weaken.sh weakens the orders; liveness.sh has what Spin checks.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 command -v "${CXX:-g++}" >/dev/null || { echo "model: no ${CXX:-g++}, skipped"; exit 77; }
@@ -12,57 +15,104 @@ echo "#include <relacy/relacy.hpp>" | "${CXX:-g++}" -std=gnu++17 -w -fpermissive
     echo "model: no relacy-dev, skipped"
     exit 77
 }
+long=false
+if [ "${1:-}" = --long ]; then
+    long=true
+    shift
+fi
+which=${1:-steps stage writer}
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
-"$here/build.sh" stage "$tmp/stage"
-"$here/build.sh" writer "$tmp/writer"
-case ${1:-} in
-weaken)
-    "$tmp/stage" weaken 2000
-    "$tmp/writer" weaken 20000
-    exit
-    ;;
-full)
-    count=100000 preemptions=2 limit=300
-    ;;
-*)
-    count=5000 preemptions=1 limit=5
-    ;;
-esac
 status=0
-check() { # model, scenarios for the bounded search
-    model=$1
-    shift
+
+# Walks that end, but not in seconds.
+large="commit-commit push-push wait-ack-3 lend-again lend-commit lend-nudge lend-straggler reserve-close-3 open-late-3"
+steps() {
+    "$here/build.sh" steps "$tmp/steps"
+    names=$("$tmp/steps" names)
+    for large_one in $large; do
+        $long || names=$(echo "$names" | grep -vx "$large_one")
+    done
+    echo "model: steps: every execution"
+    # shellcheck disable=SC2086 # a list of names
+    "$tmp/steps" full $names || status=1
+    # The reduction of the search leaves nothing out that the search without it finds.
+    echo "model: steps: without the reduction"
+    "$tmp/steps" plain retire-late fail-wait || status=1
+    # A fault of a stand-in, and a step that shows it.
+    while read -r fault step; do
+        if MODEL_FAULT=$fault "$tmp/steps" full "$step" >"$tmp/out"; then
+            echo "model: $fault was not found by $step"
+            status=1
+        else
+            echo "model: $fault, planted: found by $(cat "$tmp/out")"
+        fi
+    done <<'LIST'
+ring-stale commit-seal
+ring-early reserve-seal
+ring-loses push-push
+ring-twice reserve-seal
+futex-blind reserve-seal
+futex-deaf open-late
+futex-one wait-ack-3
+LIST
+}
+
+# model, random executions, preemptions, older values, seconds, scenarios of the bounded walk
+lives() {
+    model=$1 count=$2 preemptions=$3 older=$4 limit=$5
+    shift 5
     echo "model: $model: $count random executions of each scenario"
     "$tmp/$model" run "$count" || status=1
-    echo "model: $model: executions with at most $preemptions preemptions, $limit s of each"
     for scenario; do
         code=0
-        timeout "$limit" "$tmp/$model" bound "$preemptions" "$scenario" || code=$?
+        timeout "$limit" "$tmp/$model" walk "$preemptions" "$older" "$scenario" || code=$?
         case $code in
         0) ;;
-        124) echo "$scenario: no fault as far as it got" ;;
+        124) echo "$scenario: no fault in $limit s, not all" ;;
         *) status=1 ;;
         esac
     done
 }
-check stage S0 S1 wait-all-4
-# A part that is lent and never given back in a state to go on sleeping is one that its holder has called for itself.
-"$tmp/stage" run "$count" lend-2 | grep -q " returned [1-9]" || {
-    echo "model: the flusher's part is never given back"
-    status=1
+stage() {
+    "$here/build.sh" stage "$tmp/stage"
+    if $long; then
+        lives stage 100000 3 1 3600 S0 S1 reuse
+    else
+        lives stage 2000 1 0 20 S0 S1 reuse
+    fi
+    # A part that is lent and never given back in a state to go on sleeping is one that its holder has called for itself.
+    "$tmp/stage" run 2000 lend-2 | grep -q " returned [1-9]" || {
+        echo "model: the flusher's part is never given back"
+        status=1
+    }
+    # A flusher that does not look at slots kept for readers before it sleeps.
+    if MODEL_FAULT=no-look-at-hidden "$tmp/stage" run 50000 reader-1 >/dev/null; then
+        echo "model: the fault planted in the stage was not found"
+        status=1
+    fi
 }
-check writer W1 W2 direct
-# The models themselves have to find a fault that is known. A flusher that does not look at slots kept for readers before it sleeps:
-"$here/build.sh" stage "$tmp/faulty" -DNO_LOOK_AT_HIDDEN
-if "$tmp/faulty" run 50000 reader-1 >/dev/null; then
-    echo "model: the fault planted in the stage was not found"
-    status=1
-fi
-# What is committed while a part of its buffer is being written counts as written with it:
-"$here/build.sh" writer "$tmp/faulty" -DWEIR_PLANT=WEIR__PLANT_pending_reset
-if "$tmp/faulty" run 5000 W2 >/dev/null; then
-    echo "model: the fault planted in the writer was not found"
-    status=1
-fi
+writer() {
+    "$here/build.sh" writer "$tmp/writer"
+    if $long; then
+        lives writer 100000 2 1 3600 W0 W1 W2 direct
+    else
+        lives writer 2000 1 0 10 W0 W1 W2 direct
+    fi
+    # What is committed while a part of its buffer is being written counts as written with it.
+    "$here/build.sh" writer "$tmp/faulty" -DWEIR_PLANT=WEIR__PLANT_pending_reset
+    if "$tmp/faulty" run 5000 W2 >/dev/null; then
+        echo "model: the fault planted in the writer was not found"
+        status=1
+    fi
+}
+for one in $which; do
+    case $one in
+    steps | stage | writer) $one ;;
+    *)
+        echo "run.sh: no model $one" >&2
+        exit 64
+        ;;
+    esac
+done
 exit $status

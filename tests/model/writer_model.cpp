@@ -417,4 +417,5 @@ static void tally_print(void)
 
 static void mark_sites(void) {}
 
+#define MODEL_THREADS 3
 #include "model_run.hpp"
