@@ -252,9 +252,10 @@ static void beyond_the_limit_the_log_gives_itself_up(void **state)
 static bool flusher_sleeps(void *ctx)
 {
     struct weir_log *const log = ((struct rig *)ctx)->log;
+    const uint32_t how = weir__load(&log->stage.fl_sleep, acquire);
     /* With the spare segment ready nobody else has a reason to wake it. */
     return weir__load(&log->keeper.counters.segments_prefilled, relaxed) > 0 &&
-           weir__load(&log->stage.fl_sleep, acquire) == 1;
+           (how == WEIR__FL_IDLE || how == WEIR__FL_LENDS);
 }
 
 /* Nobody else commits to that batch, so nobody closes it: what the reservation holds up is a sync.
