@@ -7,7 +7,7 @@
 #   run.sh writer          the writer: at random, and every execution within bounds of the smallest
 #   run.sh                 all three
 #   run.sh --long [WHICH]  the large steps, many more random executions, wider bounds (hours)
-# weaken.sh weakens the orders; liveness.sh has what Spin checks.
+# Orders weakened by one step: the verb `weaken` of the programs that build.sh makes (README.md). liveness.sh has what Spin checks.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 command -v "${CXX:-g++}" >/dev/null || { echo "model: no ${CXX:-g++}, skipped"; exit 77; }
