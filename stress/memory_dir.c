@@ -486,9 +486,6 @@ static int memory_queue_open(struct weir__io *io,
     struct memory_dir *const memory = memory_of(io);
     (void)mem;
     memset(info_out, 0, sizeof *info_out);
-    if (memory->queue_entries == 0) {
-        return -ENOSYS;
-    }
     const long failure = enter(memory, MEMORY_CALL_queue_open, "");
     if (failure == 0) {
         struct weir__queue *const queue = must(calloc(1, sizeof *queue));
@@ -640,36 +637,35 @@ static void memory_unmap(struct weir__io *io, void *page, size_t bytes)
 
 /* ---- from outside ---------------------------------------------------------------------------- */
 
-void memory_dir_init(struct memory_dir *memory)
+/* What both tables have in common: everything but the queue. */
+#define MEMORY_CALLS_TABLE                                                                         \
+    .open_dir = memory_open_dir, .sync_dir = memory_sync_dir, .list_dir = memory_list_dir,         \
+    .facts = memory_facts, .open = memory_open, .close = memory_close, .info = memory_info,        \
+    .rename = memory_rename, .unlink = memory_unlink, .truncate = memory_truncate,                 \
+    .read = memory_read, .write = memory_write, .sync = memory_sync, .lock = memory_lock,          \
+    .unlock = memory_unlock, .lock_held = memory_lock_held, .map = memory_map,                     \
+    .unmap = memory_unmap
+
+void memory_dir_queue(struct memory_dir *memory, unsigned entries)
 {
-    static const struct weir__io_ops ops = {
-        .open_dir = memory_open_dir,
-        .sync_dir = memory_sync_dir,
-        .list_dir = memory_list_dir,
-        .facts = memory_facts,
-        .open = memory_open,
-        .close = memory_close,
-        .info = memory_info,
-        .rename = memory_rename,
-        .unlink = memory_unlink,
-        .truncate = memory_truncate,
-        .read = memory_read,
-        .write = memory_write,
-        .sync = memory_sync,
-        .lock = memory_lock,
-        .unlock = memory_unlock,
-        .lock_held = memory_lock_held,
+    static const struct weir__io_ops with = {
+        MEMORY_CALLS_TABLE,
         .queue_open = memory_queue_open,
         .queue_close = memory_queue_close,
         .queue_push = memory_queue_push,
         .queue_reap = memory_queue_reap,
         .queue_wake = memory_queue_wake,
         .queue_faults = memory_queue_faults,
-        .map = memory_map,
-        .unmap = memory_unmap,
     };
+    static const struct weir__io_ops without = {MEMORY_CALLS_TABLE};
+    memory->queue_entries = entries;
+    memory->io.ops = entries > 0 ? &with : &without;
+}
+
+void memory_dir_init(struct memory_dir *memory)
+{
     memset(memory, 0, sizeof *memory);
-    memory->io.ops = &ops;
+    memory_dir_queue(memory, 0);
     memory->io.ctx = memory;
     memory->file_bytes_max = (uint64_t)1 << 40;
     (void)pthread_mutex_init(&memory->mutex, NULL);
@@ -767,3 +763,49 @@ unsigned memory_dir_open_count(const struct memory_dir *memory)
     }
     return count;
 }
+
+/* ---- memory ---------------------------------------------------------------------------------- */
+
+#define KEPT_MAX 64u
+
+static struct {
+    pthread_mutex_t mutex; /* guards the rest */
+    struct {
+        void *block;
+        size_t bytes;
+    } kept[KEPT_MAX];
+    unsigned count;
+} kept = {.mutex = PTHREAD_MUTEX_INITIALIZER};
+
+static void *kept_alloc(void *ctx, size_t bytes, size_t align)
+{
+    void *block = NULL;
+    (void)ctx;
+    (void)pthread_mutex_lock(&kept.mutex);
+    for (unsigned i = 0; i < kept.count && block == NULL; i++) {
+        if (kept.kept[i].bytes == bytes && (uintptr_t)kept.kept[i].block % align == 0) {
+            block = kept.kept[i].block;
+            kept.kept[i] = kept.kept[--kept.count];
+        }
+    }
+    (void)pthread_mutex_unlock(&kept.mutex);
+    if (block == NULL && posix_memalign(&block, align, bytes) != 0) {
+        return NULL;
+    }
+    return block;
+}
+
+static void kept_release(void *ctx, void *block, size_t bytes)
+{
+    (void)ctx;
+    (void)pthread_mutex_lock(&kept.mutex);
+    if (kept.count < KEPT_MAX) {
+        kept.kept[kept.count].block = block;
+        kept.kept[kept.count++].bytes = bytes;
+        block = NULL;
+    }
+    (void)pthread_mutex_unlock(&kept.mutex);
+    free(block);
+}
+
+const struct weir_memory_hooks memory_hooks = {.alloc = kept_alloc, .release = kept_release};

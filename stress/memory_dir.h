@@ -3,8 +3,7 @@
  * making any single call fail.
  *
  * Files have a name, bytes, and nothing else; a write is there for everybody when it returns. There
- * is a queue that carries out what is pushed at once, or none (queue_entries 0: -ENOSYS, as where the
- * kernel refuses a ring). One lock holder per name, as with open file descriptions. There is no
+ * may be a queue that carries out what is pushed at once. One lock holder per name, as with open file descriptions. There is no
  * mapping: the live page is then not kept.
  *
  * Any thread. What cannot be (no memory, too many files) is an abort. */
@@ -14,6 +13,7 @@
 #include "port/io.h"
 
 #include <pthread.h>
+#include <weir/weir.h>
 
 #define MEMORY_NAME_BYTES 64u
 #define MEMORY_FILES_MAX 256u
@@ -88,6 +88,12 @@ struct memory_dir {
 
 void memory_dir_init(struct memory_dir *memory);
 void memory_dir_exit(struct memory_dir *memory);
+/* From now on there is a queue of so many entries; 0, as at first: none. */
+void memory_dir_queue(struct memory_dir *memory, unsigned entries);
+
+/* Memory for logs that are opened by the thousand: what was given back is given out again. Any
+ * thread. */
+extern const struct weir_memory_hooks memory_hooks;
 
 /* Nothing of the engine may be open in what follows. */
 

@@ -354,6 +354,11 @@ static int take_frame(struct weir__salvage_state *salvage,
     const uint64_t span = weir__frame_span(frame.bytes);
     *span_out = span;
     const uint8_t *payload = NULL;
+    if (lsn + span > weir__salvage_reader_end(salvage)) {
+        salvage_odd(salvage, lsn);
+        salvage_why(salvage, "the file ends early, in the record at LSN %llu", LLU(lsn));
+        return 0;
+    }
     if (frame.type == WEIR__FRAME_RECORD) {
         if (weir__image_reserve(&salvage->body, (uint64_t)frame.bytes + 1) != 0) {
             return weir__salvage_no_memory(salvage);
@@ -410,8 +415,9 @@ take_damaged(struct weir__salvage_state *salvage, const struct weir__batch *batc
     int code = frames_flush(salvage);
     salvage->frames.wall_ns = batch->wall_ns;
     const struct weir__salvage_epoch *const epoch = weir__salvage_epoch_due(salvage, batch->lsn);
+    const weir_lsn readable = weir__min_u64(frames_end, weir__salvage_reader_end(salvage));
     weir_lsn lsn = frames;
-    while (code == 0 && lsn + WEIR__FRAME_HEADER_BYTES <= frames_end) {
+    while (code == 0 && lsn + WEIR__FRAME_HEADER_BYTES <= readable) {
         uint64_t step = 0;
         const int took = take_frame(salvage, lsn, frames_end, epoch, &step);
         if (took < 0) {

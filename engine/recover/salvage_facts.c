@@ -620,6 +620,10 @@ int weir__salvage_batch_read(struct weir__salvage_state *salvage,
 {
     const uint64_t bytes =
         weir__align_up(WEIR__BATCH_HEADER_BYTES + (uint64_t)batch->bytes, salvage->block_bytes);
+    if (bytes > weir__salvage_reader_end(salvage) - batch->lsn) {
+        *why_out = "the file ends early";
+        return 0; /* no memory for what is not there */
+    }
     if (weir__image_reserve(&salvage->body, bytes) != 0) {
         return weir__salvage_no_memory(salvage);
     }

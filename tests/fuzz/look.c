@@ -198,8 +198,10 @@ static void look_by_scan(struct memory_dir *memory,
           second.end_lsn);
     holds(first.why[0] != '\0', "the end has a reason", first.verdict, 0);
     if (reader_code == 0 && verdict_whole(reader_report) && reader->end == WEIR_EEND &&
-        reader_report->oldest_lsn == first.oldest_lsn && first.error.offset != 0) {
-        /* Segment headers below the checkpoint no reader looks at. */
+        reader_report->oldest_lsn == first.oldest_lsn && first.error.offset != 0 &&
+        first.end_lsn >= reader_report->scan_from_lsn) {
+        /* No reader looks at segment headers below the checkpoint; and one that a forged checkpoint
+         * lies to waits there for the rest of a batch. */
         holds(verdict_whole(&first) && first.end_lsn == reader_report->end_lsn,
               "what a reader reads whole is whole",
               first.end_lsn,
@@ -286,7 +288,7 @@ static void look_as_writer(struct memory_dir *memory,
     struct weir_log *log = NULL;
     struct weir_error error;
     options.io = queue ? WEIR_IO_CHAIN : WEIR_IO_POSIX;
-    memory->queue_entries = queue ? 64 : 0;
+    memory_dir_queue(memory, queue ? 64 : 0);
     int code = weir__open_with(&memory->io, DIR, &options, &log, &error);
     if (code != 0) {
         holds(error.code == code && error.text[0] != '\0', "a refusal says why", 0, 0);
@@ -319,6 +321,7 @@ static void look_as_writer(struct memory_dir *memory,
     }
     code = weir_close(log, &error);
     holds(code == 0, "a writer closes", (unsigned long long)-code, 0);
+    memory_dir_queue(memory, 0);
 
     struct shown again;
     struct weir_report report;

@@ -845,6 +845,14 @@ static void a_short_file_gives_what_it_has(void **state)
     log_builder_exit(&log);
 }
 
+static int truncate_refused(struct weir__io *io, int file, uint64_t bytes)
+{
+    (void)io;
+    (void)file;
+    (void)bytes;
+    return -EFBIG;
+}
+
 /* A name may promise more than a file will ever hold; the time that salvage takes is the file's. */
 static void a_name_beyond_its_file_costs_nothing(void **state)
 {
@@ -867,6 +875,51 @@ static void a_name_beyond_its_file_costs_nothing(void **state)
     assert_int_equal(weir__rewrite(&config, &rewrite.report, &rewrite.fault), 0);
     expect_records(&rewrite, &log, NULL);
     assert_true(rig->io.reads < 1000);
+    rig_exit(rig);
+    free(rig);
+    dir_remove(rewrite.path);
+    log_builder_exit(&log);
+}
+
+/* Nor does a length in a header that holds, of a batch that a file of its name could have held. */
+static void a_length_beyond_its_file_costs_nothing(void **state)
+{
+    (void)state;
+    struct log_builder log;
+    build(&log, 40);
+    rig_close_clean(&log, NULL);
+    const size_t last = log.batch_count - 1;
+    const struct weir__range range = log.batches[last].segment;
+    const weir_lsn lsn = log.batches[last].header.lsn;
+    struct weir__batch header = log.batches[last].header;
+    header.bytes = UINT32_MAX - 7;
+    header.records = 1;
+    uint8_t bytes[WEIR__BATCH_HEADER_BYTES];
+    weir__batch_encode(&header, bytes);
+    log_builder_poke(&log, lsn, bytes, sizeof bytes);
+    /* Header and name agree on 1 TiB, and the file holds what it held. */
+    const struct weir__range longer = {range.base, range.base + ((uint64_t)1 << 40)};
+    uint8_t block[WEIR__SEGMENT_HEADER_BYTES];
+    struct weir__segment_header segment;
+    log_builder_peek(&log, range.base, block, sizeof block);
+    assert_int_equal(weir__segment_header_decode(block, &segment, NULL), 0);
+    segment.bytes = longer.end - longer.base;
+    weir__segment_header_encode(&segment, block);
+    log_builder_poke(&log, range.base, block, sizeof block);
+    char from[WEIR__SEGMENT_NAME_BYTES];
+    char to[WEIR__SEGMENT_NAME_BYTES];
+    weir__segment_name(range.base, range.end, from);
+    weir__segment_name(longer.base, longer.end, to);
+    assert_int_equal(renameat(log.dir, from, log.dir, to), 0);
+    struct rig *const rig = malloc(sizeof *rig);
+    struct rewrite rewrite = {.fault = WEIR__FAULT_NONE};
+    dir_make(rewrite.path);
+    rig_init(rig, &log);
+    struct weir__rewrite_config config = rewrite_config(&rewrite, rig, true);
+    /* Into a target that has no room: what counts is how much was asked for on the way there. */
+    rig->io.ops.truncate = truncate_refused;
+    (void)weir__rewrite(&config, &rewrite.report, &rewrite.fault);
+    assert_true(weir__load(&rig->mem.bytes_peak, relaxed) < (uint64_t)64 << 20);
     rig_exit(rig);
     free(rig);
     dir_remove(rewrite.path);
@@ -1240,6 +1293,7 @@ int main(void)
         cmocka_unit_test(what_cannot_be_read_is_a_gap),
         cmocka_unit_test(a_short_file_gives_what_it_has),
         cmocka_unit_test(a_name_beyond_its_file_costs_nothing),
+        cmocka_unit_test(a_length_beyond_its_file_costs_nothing),
         cmocka_unit_test(without_a_control_file_all_is_still_there),
         cmocka_unit_test(what_was_cut_does_not_come_back),
         cmocka_unit_test(a_foreign_segment_is_left_out),

@@ -232,6 +232,27 @@ static void damage_to_both_copies_leaves_none(void **state)
     assert_int_equal(f->found.newest, -1);
 }
 
+static ssize_t
+read_a_little(struct weir__io *io, int file, void *buffer, size_t bytes, uint64_t offset)
+{
+    (void)io;
+    return weir__io_system()->ops->read(weir__io_system(),
+                                        file,
+                                        buffer,
+                                        bytes < 100 ? bytes : 100,
+                                        offset);
+}
+
+/* A read may be short for no reason, any number of times: the copies are none the worse. */
+static void short_reads_lose_no_copy(void **state)
+{
+    struct fixture *f = *state;
+    create(f);
+    f->trace.ops.read = read_a_little;
+    load(f);
+    assert_true(f->found.valid[0] && f->found.valid[1]);
+}
+
 /* Every length that the file can be cut to: copy 0 counts while it is whole, and nothing is read
  * beyond the end. */
 static void cut_file_is_read_as_far_as_it_goes(void **state)
@@ -525,6 +546,7 @@ int main(void)
         BOTH(create_refuses_to_replace_a_control_file),
         BOTH(damage_to_any_byte_of_one_copy_leaves_the_other),
         BOTH(damage_to_both_copies_leaves_none),
+        cmocka_unit_test_setup_teardown(short_reads_lose_no_copy, setup_buffered, teardown),
         BOTH(cut_file_is_read_as_far_as_it_goes),
         BOTH(single_writes_alternate_and_the_generation_decides),
         BOTH(writing_both_writes_the_older_copy_first),
