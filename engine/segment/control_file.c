@@ -52,12 +52,14 @@ static void copy_look_once(struct weir__dir *dir,
                            struct copy_look *look)
 {
     size_t got;
+    /* Gone on with where it comes back short: a sound copy must not count as lost for that. */
+    const uint32_t align = dir->direct ? (uint32_t)weir__max_u64(512, dir->facts.direct_align) : 1;
     const int error = weir__io_read_upto(dir->io,
                                          file,
                                          buffer,
                                          CONTROL_READ_BYTES,
                                          copy_offset(copy),
-                                         CONTROL_READ_BYTES,
+                                         align,
                                          &got);
     if (error != 0) {
         look->error = error;
@@ -65,8 +67,6 @@ static void copy_look_once(struct weir__dir *dir,
         return;
     }
     if (got < WEIR__CONTROL_USED_BYTES) {
-        /* The end of a file that was cut, or a short read for no reason, which the caller's next
-         * try will mend. */
         look->error = WEIR_ECORRUPT;
         look->why = "control file ends early";
         return;
