@@ -76,6 +76,7 @@ int sim_main(int argc, char **argv)
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -93,7 +94,7 @@ struct job {
      * whether it moves, or after the process has ended. */
     _Atomic uint64_t seed;
     uint64_t seed_seen; /* by the parent, */
-    uint64_t seen_ns;   /* and since when */
+    uint64_t seen_ns;   /* and how much of a processor it had had by then */
     uint64_t digest;
     struct history_counts counts;
     uint64_t faults[SIM_FAULTS];
@@ -172,7 +173,6 @@ static bool worker_start(const struct sim *sim, struct job *job, uint64_t deadli
         _exit(STATUS_OK);
     }
     job->process = process;
-    job->seen_ns = clock_now_ns();
     return process > 0;
 }
 
@@ -188,10 +188,23 @@ static void job_found(const struct sim *sim, struct job *job, const char *what, 
     }
 }
 
+/* What a process has had of the processors. It never sleeps, so this tells of one that goes round in
+ * circles, and tells nothing of one that was stopped, or had to wait for its turn. */
+static uint64_t job_cpu_ns(const struct job *job)
+{
+    clockid_t clock;
+    struct timespec now;
+
+    if (clock_getcpuclockid(job->process, &clock) != 0 || clock_gettime(clock, &now) != 0) {
+        return 0;
+    }
+    return (uint64_t)now.tv_sec * CLOCK_NS_PER_S + (uint64_t)now.tv_nsec;
+}
+
 static void job_look(const struct sim *sim, struct job *job)
 {
     int status = 0;
-    const uint64_t now_ns = clock_now_ns();
+    const uint64_t now_ns = job_cpu_ns(job);
 
     if (waitpid(job->process, &status, WNOHANG) == job->process) {
         job->over = true;

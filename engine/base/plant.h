@@ -34,6 +34,14 @@ enum weir__plant {
     WEIR__PLANT_read_order,        /* what was read comes in the order in which it came back */
     WEIR__PLANT_syncs_at_once,     /* two syncs of a descriptor go at once: one takes the error */
     WEIR__PLANT_blind_cut,         /* padding is cut off whatever has got behind it meanwhile */
+    /* The log's that no crash on the simulated machine shows: there one thread at a time runs, and
+     * what is judged is what one writer left. */
+    WEIR__PLANT_lock_not_in_ring,       /* a killed process's writes outlive its lock */
+    WEIR__PLANT_reclaim_by_newer_copy,  /* files go that the older copy's checkpoint needs */
+    WEIR__PLANT_older_epoch_accepted,   /* batches of older epochs above the cut are the log's */
+    WEIR__PLANT_chain_not_checked,      /* any batch at the right place continues the log */
+    WEIR__PLANT_stale_promise_believed, /* batches of older epochs promise, too */
+    WEIR__PLANT_commit_no_release, /* a commit does not publish the bytes (tests/model/run.sh) */
 
     /* The log, from here on (tests/plant/sim.sh). Acknowledging. */
     WEIR__PLANT_ack_before_sync,        /* a write on the ring that came back is durable */
@@ -52,22 +60,18 @@ enum weir__plant {
     WEIR__PLANT_control_dir_not_synced,     /* the control file's name is not durable */
     WEIR__PLANT_control_error_ignored,      /* a failed write of the control file went well */
     WEIR__PLANT_trim_before_control,        /* files go before the control file knows of the trim */
-    WEIR__PLANT_reclaim_by_newer_copy,      /* files go that the older copy's checkpoint needs */
     WEIR__PLANT_checkpoint_ahead,           /* the checkpoint is where the log is written, */
     WEIR__PLANT_promise_ahead,              /* the control file's promise where it is appended, */
     WEIR__PLANT_batch_promise_ahead,        /* a batch's where it is written */
     /* Recovery. */
-    WEIR__PLANT_salt_without_epoch,     /* frames of a cut epoch verify at their old place */
-    WEIR__PLANT_no_new_epoch,           /* an opening appends behind a tail with its old epoch */
-    WEIR__PLANT_epoch_reused,           /* so it does where one control copy is lost */
-    WEIR__PLANT_epoch_not_marked,       /* an epoch may leave the place of its cut as it is */
-    WEIR__PLANT_older_epoch_accepted,   /* batches of older epochs above the cut are the log's */
-    WEIR__PLANT_chain_not_checked,      /* any batch at the right place continues the log */
-    WEIR__PLANT_frames_not_checked,     /* a sound header is a sound batch */
-    WEIR__PLANT_kept_not_durable,       /* what an opening keeps is left to the page cache */
-    WEIR__PLANT_kept_not_rewritten,     /* it is synced and not written again */
-    WEIR__PLANT_read_error_is_end,      /* a block that cannot be read is the log's end */
-    WEIR__PLANT_stale_promise_believed, /* batches of older epochs promise, too */
+    WEIR__PLANT_salt_without_epoch, /* frames of a cut epoch verify at their old place */
+    WEIR__PLANT_no_new_epoch,       /* an opening appends behind a tail with its old epoch */
+    WEIR__PLANT_epoch_reused,       /* so it does where one control copy is lost */
+    WEIR__PLANT_epoch_not_marked,   /* an epoch may leave the place of its cut as it is */
+    WEIR__PLANT_frames_not_checked, /* a sound header is a sound batch */
+    WEIR__PLANT_kept_not_durable,   /* what an opening keeps is left to the page cache */
+    WEIR__PLANT_kept_not_rewritten, /* it is synced and not written again */
+    WEIR__PLANT_read_error_is_end,  /* a block that cannot be read is the log's end */
 
     /* What only real threads, descriptors and file systems show (tests/plant/stress.sh). */
     WEIR__PLANT_signals_not_blocked,  /* the log's threads take the host's signals */

@@ -461,7 +461,10 @@ void weir__stage_commit(struct weir__stage *stage,
 
     /* acq_rel: releases the bytes just filled; the one that reaches zero acquires everybody else's.
      */
-    if ((weir__fetch_add(&slot->pend, change, acq_rel) & PEND_LOW) == place->units) {
+    uint64_t before = WEIR__PLANTED(commit_no_release)
+                          ? weir__fetch_add(&slot->pend, change, acquire)
+                          : weir__fetch_add(&slot->pend, change, acq_rel);
+    if ((before & PEND_LOW) == place->units) {
         weir__stage_push(stage, place->slot);
         return;
     }

@@ -1154,6 +1154,7 @@ static int disk_queue_reap(struct weir__io *io,
 {
     (void)io;
     struct queue *const own = (struct queue *)queue;
+    const bool late = disk.config.per_mille[SIM_FAULT_late] > 0;
     if (fault_stays(SIM_FAULT_ring_broken, &own->broken)) {
         sim_switch();
         return -EIO; /* what was pushed goes on, and nobody hears of it */
@@ -1164,7 +1165,13 @@ static int disk_queue_reap(struct weir__io *io,
             sim_switch();
         }
         if (own->event_count >= min && own->event_count > 0) {
-            break;
+            /* What has come back may be told of only when others have, too. */
+            if (queue_idle(own) || !late || !sim_chance(300)) {
+                break;
+            }
+            queue_advance(own);
+            sim_switch();
+            continue;
         }
         if (min == 0 || own->woken) {
             own->woken = min == 0 ? own->woken : false;
@@ -1181,6 +1188,9 @@ static int disk_queue_reap(struct weir__io *io,
         } else if (!sim_block(&own->woken, deadline_ns)) {
             break;
         }
+    }
+    if (late && own->event_count > 1 && sim_chance(300)) {
+        max = (unsigned)weir__min_u64(max, 1 + sim_below(own->event_count));
     }
     unsigned count = 0;
     while (count < max && own->event_count > 0) {

@@ -250,6 +250,8 @@ static void life_end(enum sim_end end)
         weir_stats(history.log, &stats);
         counts->rotations += stats.rotations;
         counts->recycled += stats.segments_recycled;
+        counts->alone += stats.batches_alone;
+        counts->covered += stats.covering_syncs;
     }
     if (end == SIM_DONE && history.open_code != 0) {
         opening_judge();
@@ -394,7 +396,7 @@ static void faults_choose(void)
         history.disk.slow_ns = 100000;
         history.disk.fua = sim_chance(300);
     }
-    if (!history.options->faults) {
+    if (!history.options->faults || history.calm) {
         return;
     }
     /* A swarm: most kinds are off, the others at a rate of their own. */
@@ -455,6 +457,7 @@ static void log_choose(void)
     static const unsigned power[] = {200, 700, 700, 1000};
     history.power_per_mille = power[sim_below(4)];
     places_choose();
+    history.calm = sim_chance(300);
     history.storm = sim_chance(120);
     if (history.storm) {
         history.sizes = SIZES_LARGE;
@@ -500,7 +503,7 @@ static void life_choose(bool first)
         history.appends += 30; /* so that it is met */
     }
     static const uint32_t points[] = {0, 0, 400, 60, 8};
-    history.points_mean = points[sim_below(5)];
+    history.points_mean = history.calm ? 0 : points[sim_below(5)];
     static const unsigned patience[] = {1000, 1000, 300, 50};
     history.patience = patience[sim_below(4)];
     if (history.storm) {

@@ -27,6 +27,8 @@
     X(followed, "records shown to readers at the tail, and compared")                              \
     X(rotations, "segments entered, in lives that crashed")                                        \
     X(recycled, "segments made from trimmed ones, in these")                                       \
+    X(alone, "batches that a lone producer wrote and synced by itself, in these")                  \
+    X(covered, "syncs that covered several batches, in these")                                     \
     X(shutdowns, "with producers still calling")                                                   \
     X(looks, "of weir_verify at what a crash has left")                                            \
     X(trims, "calls")                                                                              \

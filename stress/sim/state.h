@@ -59,7 +59,9 @@ struct history {
     unsigned power_per_mille;   /* lives that end with the power, not with the process alone */
     unsigned buffered_per_mille;
     unsigned copy_per_mille; /* a copy of the control file is lost behind a life */
-    bool storm;              /* much traffic on a slow device: several writes under way */
+    bool calm;    /* a device without faults, fibers that change at calls alone: what is rare in the
+                   protocol itself is met more often */
+    bool storm;   /* much traffic on a slow device: several writes under way */
     bool damaged; /* rot and such: the log may be refused, and what it promised be gone */
 
     unsigned crashed_openings; /* in a row, up to now */

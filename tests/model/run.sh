@@ -86,6 +86,12 @@ stage() {
         echo "model: the flusher's part is never given back"
         status=1
     }
+    # A commit that does not publish the bytes it has filled.
+    "$here/build.sh" stage "$tmp/faulty" -DWEIR_PLANT=WEIR__PLANT_commit_no_release
+    if "$tmp/faulty" run 5000 S1 >/dev/null; then
+        echo "model: commit_no_release was not found"
+        status=1
+    fi
     # A flusher that does not look at slots kept for readers before it sleeps.
     if MODEL_FAULT=no-look-at-hidden "$tmp/stage" run 50000 reader-1 >/dev/null; then
         echo "model: the fault planted in the stage was not found"
