@@ -16,7 +16,6 @@ int fullfs_main(int argc, char **argv);
 int rlimits_main(int argc, char **argv);
 int soak_main(int argc, char **argv);
 int logwrites_main(int argc, char **argv);
-/* Started by the others, not by people. */
 int bitrot_main(int argc, char **argv);
 /* Started by kill and powercut, not by people. */
 int append_child_main(int argc, char **argv);
