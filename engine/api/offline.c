@@ -150,20 +150,39 @@ static void verify_without_control(struct offline *offline,
     (void)snprintf(report_out->why, sizeof report_out->why, "%s", fault->text);
 }
 
+static bool verdict_good(const struct weir_report *report)
+{
+    return report->verdict == WEIR_VERDICT_CLEAN || report->verdict == WEIR_VERDICT_STALE;
+}
+
 static bool verdict_bad(const struct weir_report *report)
 {
     return report->verdict == WEIR_VERDICT_CORRUPT || report->verdict == WEIR_VERDICT_UNREADABLE;
 }
 
-int weir_verify(const char *dir,
-                void (*progress)(void *ctx, uint64_t done, uint64_t total),
-                void *ctx,
-                struct weir_report *report_out,
-                struct weir_error *error_out)
+int weir_verify_with(const char *dir,
+                     unsigned flags,
+                     void (*progress)(void *ctx, uint64_t done, uint64_t total),
+                     void *ctx,
+                     struct weir_report *report_out,
+                     struct weir_error *error_out)
 {
     if (dir == NULL || report_out == NULL) {
         return offline_refuse(error_out, dir == NULL ? "dir" : "report_out");
     }
+    if ((flags & ~(unsigned)WEIR_VERIFY_CACHED) != 0) {
+        struct weir__fault unknown = WEIR__FAULT_NONE;
+        (void)weir__fault_set(&unknown,
+                              -EINVAL,
+                              "",
+                              UINT64_MAX,
+                              UINT64_MAX,
+                              "flags 0x%x are not known",
+                              flags);
+        weir__error_from_fault(&unknown, error_out);
+        return -EINVAL;
+    }
+    bool cached = (flags & WEIR_VERIFY_CACHED) != 0;
     struct offline offline;
     struct weir__fault fault = WEIR__FAULT_NONE;
     int code = offline_open(&offline, dir, true, &fault);
@@ -184,6 +203,7 @@ int weir_verify(const char *dir,
             .catalog = &offline.catalog,
             .control = &offline.control,
             .from_oldest = true,
+            .cached = cached && i + 1 < OFFLINE_TRIES,
             .limit = offline.live ? weir__max_u64(offline.durable, 1) : 0,
             .durable = offline.live ? offline.durable : 0,
             .progress = progress,
@@ -194,12 +214,25 @@ int weir_verify(const char *dir,
         if (code == 0) {
             *report_out = result.report;
             report_out->writer_live = offline.live;
+            if (report_out->bytes_cached > 0 && !verdict_good(report_out)) {
+                cached = false; /* the device is asked before anything bad is said */
+                continue;
+            }
         }
         again = (code == -ENOENT || (code == 0 && verdict_bad(report_out)) ||
                  (code == 0 && !offline.live)) &&
                 offline_moved(&offline);
     }
     return offline_finish(&offline, code, &fault, error_out);
+}
+
+int weir_verify(const char *dir,
+                void (*progress)(void *ctx, uint64_t done, uint64_t total),
+                void *ctx,
+                struct weir_report *report_out,
+                struct weir_error *error_out)
+{
+    return weir_verify_with(dir, 0, progress, ctx, report_out, error_out);
 }
 
 /* ---- locate ---------------------------------------------------------------------------------- */

@@ -142,6 +142,11 @@ struct weir__io_ops {
                      bool dsync);
     int (*sync)(struct weir__io *io, int file); /* fdatasync */
 
+    /* 1: the page cache holds the first `bytes` of the file, all but a hundredth of them, and none
+     * that is still to be written. 0: it does not. A negative errno: it cannot be told. A look; pages
+     * may be dropped at any time. May be NULL. */
+    int (*cached)(struct weir__io *io, int file, uint64_t bytes);
+
     /* Takes an exclusive lock of the open file description; -EBUSY if another one holds it.
      * Children inherit it, and it lasts until the last reference is gone, a ring's registration
      * included. */

@@ -627,6 +627,38 @@ static struct flock posix_lock_range(void)
     return range;
 }
 
+/* cachestat(2), Linux 6.5; headers may be older than the kernel. */
+#ifdef SYS_cachestat
+#define POSIX_CACHESTAT SYS_cachestat
+#else
+#define POSIX_CACHESTAT 451
+#endif
+
+struct posix_cachestat_range {
+    uint64_t offset;
+    uint64_t bytes;
+};
+
+struct posix_cachestat {
+    uint64_t cached; /* pages, each */
+    uint64_t dirty;
+    uint64_t writeback;
+    uint64_t evicted;
+    uint64_t recently_evicted;
+};
+
+static int posix_cached(struct weir__io *io, int file, uint64_t bytes)
+{
+    struct posix_cachestat_range range = {.offset = 0, .bytes = bytes};
+    struct posix_cachestat stat = {0};
+    (void)io;
+    if (syscall(POSIX_CACHESTAT, file, &range, &stat, 0) != 0) {
+        return -errno;
+    }
+    const uint64_t pages = bytes / (uint64_t)sysconf(_SC_PAGESIZE);
+    return stat.dirty == 0 && stat.writeback == 0 && stat.cached >= pages - pages / 100;
+}
+
 static int posix_lock(struct weir__io *io, int file)
 {
     (void)io;
@@ -689,8 +721,9 @@ static void posix_unmap(struct weir__io *io, void *page, size_t bytes)
     .open_dir = posix_open_dir, .sync_dir = posix_sync_dir, .list_dir = posix_list_dir,            \
     .facts = posix_facts, .open = posix_open, .close = posix_close, .info = posix_info,            \
     .rename = posix_rename, .unlink = posix_unlink, .truncate = posix_truncate,                    \
-    .read = posix_read, .write = posix_write, .sync = posix_sync, .lock = posix_lock,              \
-    .unlock = posix_unlock, .lock_held = posix_lock_held, .map = posix_map, .unmap = posix_unmap
+    .read = posix_read, .write = posix_write, .sync = posix_sync, .cached = posix_cached,          \
+    .lock = posix_lock, .unlock = posix_unlock, .lock_held = posix_lock_held, .map = posix_map,    \
+    .unmap = posix_unmap
 
 struct weir__io *weir__io_system(void)
 {

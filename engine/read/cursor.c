@@ -320,6 +320,9 @@ static int cursor_turn(struct weir__cursor *cursor,
     weir__window_past_cache(cursor->window,
                             cursor->doubt ||
                                 (cursor->config.live_tail && view->files_limit < range.end));
+    /* Below the limit nothing changes any more, and what does not verify is read again past the
+     * cache. */
+    weir__window_cached_below(cursor->window, cursor->doubt ? 0 : view->files_limit);
     const int result = weir__window_turn(cursor->window, range, false, fault);
     cursor->turned = result == 0;
     cursor->window_range = range;

@@ -888,6 +888,9 @@ int weir__scan(const struct weir__scan_config *config,
     if (result == 0) {
         /* A cached page is no evidence of what the disk holds. */
         weir__window_past_cache(scan.window, config->dir->facts.direct_align <= scan.block_bytes);
+        if (config->cached) {
+            weir__window_cached_below(scan.window, scan.limit);
+        }
         scan_promises(&scan);
         result_out->report.writer_live = weir__dir_writer_live(config->dir);
         result = scan_run(&scan);
@@ -897,6 +900,7 @@ int weir__scan(const struct weir__scan_config *config,
     }
     if (result == 0) {
         scan_finish(&scan);
+        result_out->report.bytes_cached = weir__window_cached(scan.window);
     }
     if (scan.window != NULL) {
         weir__window_close(scan.window);

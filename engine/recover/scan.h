@@ -20,6 +20,9 @@ struct weir__scan_config {
     struct weir__catalog *catalog;
     const struct weir__control_found *control; /* newest >= 0 */
     bool from_oldest; /* weir_verify: the whole log; else from the checkpoint */
+    /* Segments that the page cache holds are read from there: not what the device says. Those that
+     * may still be written to are not among them. */
+    bool cached;
     /* For a log that is being written: nothing at or above it is read or judged, and what is below
      * it must verify up to `durable`. 0: no limit. */
     weir_lsn limit;

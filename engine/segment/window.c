@@ -38,6 +38,8 @@
 #define WINDOW_CHUNK_STEP_BYTES ((size_t)64 * 1024 / WEIR__CHUNKS_SMALLER)
 #define WINDOW_CHUNK_DEFAULT_BYTES ((size_t)1024 * 1024 / WEIR__CHUNKS_SMALLER)
 #define WINDOW_CHUNK_MAX_BYTES ((size_t)256 * 1024 * 1024)
+/* Of a read from the page cache: what stays in the processor's own cache until it is looked at. */
+#define WINDOW_CACHED_BYTES ((size_t)256 * 1024 / WEIR__CHUNKS_SMALLER)
 #define WINDOW_DEPTH_DEFAULT 4u
 #define WINDOW_DEPTH_MAX 64u
 #define WINDOW_HUGE_BYTES ((size_t)2 * 1024 * 1024)
@@ -84,12 +86,15 @@ struct weir__window {
     unsigned depth;
     uint32_t block_bytes;
     bool buffered;
-    bool past_cache; /* asked for by weir__window_past_cache */
+    bool past_cache;       /* asked for by weir__window_past_cache */
+    weir_lsn cached_below; /* by weir__window_cached_below */
 
     /* The segment in hand. */
     struct weir__range range;
     int file; /* -1: none; not changed while a chunk is away */
     bool file_direct;
+    bool
+        file_cached; /* read through the page cache because that holds it: weir__window_cached_below */
     uint32_t unit; /* offsets and lengths of reads are multiples of it */
 
     /* The ring: chunks first, first + 1, ..., count of them, contiguous in the file. */
@@ -100,6 +105,7 @@ struct weir__window {
 
     uint64_t reads;
     uint64_t read_bytes;
+    uint64_t cached_bytes; /* of these, read while file_cached */
     uint8_t *memory;
     size_t memory_bytes;
     bool lost; /* the kernel may still write to the memory: it is not to be used again, nor freed */
@@ -422,6 +428,34 @@ void weir__window_past_cache(struct weir__window *window, bool on)
     window->past_cache = on;
 }
 
+void weir__window_cached_below(struct weir__window *window, weir_lsn lsn)
+{
+    window->cached_below = lsn;
+}
+
+/* Another host's writes reach a cached page of a network file system late, or never. */
+static bool window_may_be_cached(const struct weir__window *window, struct weir__range range)
+{
+    return range.end <= window->cached_below && !window->dir->facts.network &&
+           window->dir->io->ops->cached != NULL;
+}
+
+/* The file is open past the page cache: goes through it instead if it holds the segment, all of it
+ * as it was read from the device. */
+static bool window_take_cached(struct weir__window *window, struct weir__range range, int *file)
+{
+    struct weir__io *const io = window->dir->io;
+    int cached = -1;
+    if (!window_may_be_cached(window, range) ||
+        io->ops->cached(io, *file, range.end - range.base) <= 0 ||
+        weir__segment_open(window->dir, range, 0, &cached, NULL) < 0) {
+        return false;
+    }
+    (void)io->ops->close(io, *file);
+    *file = cached;
+    return true;
+}
+
 static bool window_wants_direct(const struct weir__window *window)
 {
     const struct weir__fs_facts *const facts = &window->dir->facts;
@@ -452,8 +486,10 @@ int weir__window_turn(struct weir__window *window,
                       struct weir__fault *fault)
 {
     bool direct = window_wants_direct(window);
-    if (keep && window->file >= 0 && window->file_direct == direct &&
-        window->range.base == range.base && window->range.end == range.end) {
+    const bool kind_kept = window->file_cached ? direct && window_may_be_cached(window, range)
+                                               : window->file_direct == direct;
+    if (keep && window->file >= 0 && kind_kept && window->range.base == range.base &&
+        window->range.end == range.end) {
         return 0;
     }
     window_file_close(window);
@@ -473,6 +509,8 @@ int weir__window_turn(struct weir__window *window,
     if (result < 0) {
         return result;
     }
+    window->file_cached = direct && window_take_cached(window, range, &file);
+    direct = direct && !window->file_cached;
     window->file = file;
     window->file_direct = direct;
     window->range = range;
@@ -514,6 +552,7 @@ static int chunk_read(struct weir__window *window, struct window_chunk *chunk, s
         window->reads++;
         if (at + op.done > chunk->done) {
             window->read_bytes += at + op.done - chunk->done;
+            window->cached_bytes += window->file_cached ? at + op.done - chunk->done : 0;
             chunk->done = at + op.done;
         }
         if (code < 0) {
@@ -613,7 +652,7 @@ window_extend(struct weir__window *window, uint64_t fetch_end, size_t chunk_byte
  * asked for. */
 static bool window_ahead_wanted(const struct weir__window *window, uint64_t fetch_end)
 {
-    return window->count < window->depth && window->run_end < fetch_end &&
+    return !window->file_cached && window->count < window->depth && window->run_end < fetch_end &&
            (fetch_end - window->run_end >= window->chunk_bytes ||
             fetch_end == window->range.end - window->range.base);
 }
@@ -676,7 +715,9 @@ window_start(struct weir__window *window, uint64_t offset, uint64_t fetch_end, s
         window_read_ahead(window, fetch_end);
     }
     if (window->count == 0) {
-        if (window->depth > 1) {
+        if (window->file_cached) {
+            window->plain_bytes = (size_t)weir__min_u64(WINDOW_CACHED_BYTES, window->chunk_bytes);
+        } else if (window->depth > 1) {
             window->plain_bytes = window->chunk_bytes; /* it means to read on */
         } else if (sequential) {
             window->plain_bytes =
@@ -778,4 +819,9 @@ void weir__window_counts(const struct weir__window *window,
 {
     *reads_out = window->reads;
     *bytes_out = window->read_bytes;
+}
+
+uint64_t weir__window_cached(const struct weir__window *window)
+{
+    return window->cached_bytes;
 }

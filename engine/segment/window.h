@@ -35,6 +35,11 @@ void weir__window_forget(struct weir__window *window);
  * or config say otherwise, as far as the file system allows. For a second look at bytes that did
  * not verify. A turn that keeps opens anew when this changed. */
 void weir__window_past_cache(struct weir__window *window, bool on);
+/* From the next turn on, and before what past_cache says: a segment that ends at or below lsn is read
+ * from the page cache if that holds it, all of it and nothing of it still to be written. For segments
+ * that nobody writes to any more; what is read then need not be what the device would say. 0, as in
+ * the beginning: none. */
+void weir__window_cached_below(struct weir__window *window, weir_lsn lsn);
 
 /* Bytes from lsn on, inside the current segment: *data_out points at *bytes_out >= 1 contiguous
  * bytes (as many as the chunk in hand holds), valid until the next call. limit: nothing at or
@@ -59,6 +64,8 @@ int weir__window_copy(struct weir__window *window,
 void weir__window_counts(const struct weir__window *window,
                          uint64_t *reads_out,
                          uint64_t *bytes_out);
+/* Of these bytes, those that were read by weir__window_cached_below. */
+uint64_t weir__window_cached(const struct weir__window *window);
 size_t weir__window_memory(const struct weir__window_config *config);
 
 #endif

@@ -208,6 +208,8 @@ struct weir_report {
     uint64_t records; /* scanned */
     uint64_t batches;
     uint64_t bytes_scanned;
+    uint64_t
+        bytes_cached;   /* read from the page cache, by WEIR_VERIFY_CACHED: not from the device */
     uint64_t bytes_cut; /* torn: extent of the bytes behind end_lsn that were not zero */
     uint64_t segments;  /* files of the log, prepared ones not counted */
     weir_lsn bad_lsn; /* corrupt, unreadable: the position that does not verify; else UINT64_MAX */
@@ -560,7 +562,8 @@ WEIR_API void weir_stats(struct weir_log *log, struct weir_stats *stats_out);
  * looks at.
  * ---------------------------------------------------------------------------------------------- */
 
-/* Scans the whole log from its oldest record and says how it ends.
+/* Scans the whole log from its oldest record and says how it ends. Reads past the page cache where
+ * the file system can: the verdict is about what the device holds.
  * progress     may be NULL: bytes done of total
  * Return       0 the scan was made, whatever the verdict | WEIR_ENOLOG | WEIR_EFORMAT | an errno */
 WEIR_API int weir_verify(const char *dir,
@@ -568,6 +571,22 @@ WEIR_API int weir_verify(const char *dir,
                          void *ctx,
                          struct weir_report *report_out,
                          struct weir_error *error_out);
+
+enum weir_verify_flags {
+    /* A segment that the page cache holds, all of it and nothing of it still to be written, is read
+     * from there: as fast as memory, and no evidence of what the device would say.
+     * weir_report.bytes_cached tells how much that was. A log that does not verify in this way is
+     * scanned once more past the cache: a bad verdict is always the device's. */
+    WEIR_VERIFY_CACHED = 1,
+};
+
+/* The same with flags; -EINVAL for one that is not known. */
+WEIR_API int weir_verify_with(const char *dir,
+                              unsigned flags,
+                              void (*progress)(void *ctx, uint64_t done, uint64_t total),
+                              void *ctx,
+                              struct weir_report *report_out,
+                              struct weir_error *error_out);
 
 /* What stands at one position. */
 struct weir_place {

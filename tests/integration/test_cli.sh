@@ -147,8 +147,15 @@ said out '"records":1000,'
 status 0 "$WEIR" verify log
 said out "clean"
 said out "2,000"
+status 0 "$WEIR" verify --cached log
+said out "clean"
+said out "2,000"
+status 0 "$WEIR" verify --cached --json log
+is_json out
+said out '"bytes_cached":'
 status 0 "$WEIR" verify --json log
 is_json out
+said out '"bytes_cached":0,'
 said out '"verdict":"clean"'
 said out '"records":2000,'
 end_lsn=$(sed -E 's/.*"end_lsn":([0-9]+).*/\1/' out)

@@ -36,6 +36,9 @@ void report_print(const struct weir_report *report)
     printf("batches        %s\n", text_count(report->batches).chars);
     printf("segments       %s\n", text_count(report->segments).chars);
     printf("bytes scanned  %s\n", text_count(report->bytes_scanned).chars);
+    if (report->bytes_cached != 0) {
+        printf("from the cache %s\n", text_count(report->bytes_cached).chars);
+    }
     printf("epoch          %" PRIu64 "\n", report->epoch);
     printf("log id         %016" PRIx64 "\n", report->log_id);
     printf("writer         %s\n", report->writer_live ? "has it open" : "none");
@@ -60,6 +63,7 @@ void report_members(struct json *json, const struct weir_report *report)
     json_member_u64(json, "batches", report->batches);
     json_member_u64(json, "segments", report->segments);
     json_member_u64(json, "bytes_scanned", report->bytes_scanned);
+    json_member_u64(json, "bytes_cached", report->bytes_cached);
     json_member_u64(json, "bytes_cut", report->bytes_cut);
     json_member_bool(json, "writer_live", report->writer_live);
     if (is_bad(report)) {

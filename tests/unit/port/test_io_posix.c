@@ -28,6 +28,9 @@ static char root[PATH_MAX];
 static struct weir__io *io;
 static int dir = -1;
 
+#define CACHED_BYTES ((size_t)1 << 20)
+static uint8_t cached_bytes[CACHED_BYTES];
+
 static int remove_one(const char *path, const struct stat *status, int kind, struct FTW *where)
 {
     (void)status;
@@ -636,6 +639,63 @@ static void direct_writes_work_where_the_facts_say_so(void **state)
     assert_int_equal(io->ops->close(io, file), 0);
 }
 
+/* Asks until the answer is `wanted`; the kernel may clean and drop pages of its own accord, so it is
+ * made true anew before each. */
+static void cached_becomes(int file, int wanted, void (*make)(int file))
+{
+    int got = -1;
+    for (int i = 0; i < 100 && got != wanted; i++) {
+        make(file);
+        got = io->ops->cached(io, file, CACHED_BYTES);
+    }
+    assert_int_equal(got, wanted);
+}
+
+static void make_dirty(int file)
+{
+    struct iovec iov = {.iov_base = cached_bytes, .iov_len = sizeof cached_bytes};
+    assert_int_equal(io->ops->write(io, file, &iov, 1, 0, false), sizeof cached_bytes);
+}
+
+static void make_cached(int file)
+{
+    assert_int_equal(io->ops->sync(io, file), 0);
+    assert_int_equal(io->ops->read(io, file, cached_bytes, sizeof cached_bytes, 0),
+                     sizeof cached_bytes);
+}
+
+static void make_forgotten(int file)
+{
+    assert_int_equal(io->ops->sync(io, file), 0);
+    assert_int_equal(posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED), 0);
+}
+
+static void make_half_forgotten(int file)
+{
+    make_forgotten(file);
+    assert_int_equal(posix_fadvise(file, 0, 0, POSIX_FADV_RANDOM), 0); /* nothing is read ahead */
+    assert_int_equal(io->ops->read(io, file, cached_bytes, CACHED_BYTES / 2, 0), CACHED_BYTES / 2);
+    assert_int_equal(posix_fadvise(file, 0, 0, POSIX_FADV_NORMAL), 0);
+}
+
+static void cached_tells_what_is_there_and_clean(void **state)
+{
+    (void)state;
+    struct weir__fs_facts facts = {0};
+    assert_int_equal(io->ops->facts(io, dir, &facts), 0);
+    const int file = create("cached");
+    if (io->ops->cached(io, file, CACHED_BYTES) == -ENOSYS || !facts.direct) {
+        (void)io->ops->close(io, file);
+        skip(); /* an old kernel, or a file system that lives in the page cache */
+    }
+    cached_becomes(file, 0, make_dirty);
+    cached_becomes(file, 1, make_cached);
+    cached_becomes(file, 0, make_half_forgotten);
+    cached_becomes(file, 0, make_forgotten);
+    assert_int_equal(io->ops->cached(io, -1, CACHED_BYTES), -EBADF);
+    assert_int_equal(io->ops->close(io, file), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -658,6 +718,7 @@ int main(void)
         cmocka_unit_test(facts_are_plausible_and_leave_nothing_behind),
         cmocka_unit_test(facts_learnt_by_looking_are_the_same),
         cmocka_unit_test(direct_writes_work_where_the_facts_say_so),
+        cmocka_unit_test(cached_tells_what_is_there_and_clean),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

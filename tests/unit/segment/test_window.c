@@ -11,6 +11,7 @@
 #include "segment/window.h"
 #include "unit/segment/test_files.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -68,6 +69,10 @@ struct fixture {
     uint64_t reads;
     uint64_t queue_opens;
     uint64_t largest;
+    int cached_says; /* what the page cache is said to hold */
+    unsigned cached_asked;
+    unsigned cached_reads; /* made without O_DIRECT */
+    unsigned direct_reads; /* made with it */
     /* The played queue. */
     struct weir__event events[PLAYED_ENTRIES];
     unsigned event_count;
@@ -117,10 +122,23 @@ static ssize_t
 fixture_read(struct weir__io *io, int file, void *buffer, size_t bytes, uint64_t offset)
 {
     struct fixture *const f = fixture_of(io);
-    const int error = look(f, &bytes, offset, f->dir.direct);
+    const bool direct = (fcntl(file, F_GETFL) & O_DIRECT) != 0;
+    const int error = look(f, &bytes, offset, direct);
+    (void)pthread_mutex_lock(&f->mutex);
+    f->direct_reads += direct;
+    f->cached_reads += !direct;
+    (void)pthread_mutex_unlock(&f->mutex);
     return error != 0
                ? error
                : weir__io_system()->ops->read(weir__io_system(), file, buffer, bytes, offset);
+}
+
+static int fixture_cached(struct weir__io *io, int file, uint64_t bytes)
+{
+    struct fixture *const f = fixture_of(io);
+    (void)file;
+    f->cached_asked++;
+    return bytes == FILE_BYTES ? f->cached_says : -EDOM;
 }
 
 static int fixture_queue_open(struct weir__io *io,
@@ -295,6 +313,7 @@ static int setup(void **state)
     }
     f->ops = *weir__io_system()->ops;
     f->ops.read = fixture_read;
+    f->ops.cached = fixture_cached;
     f->ops.queue_open = fixture_queue_open;
     f->ops.queue_close = fixture_queue_close;
     f->ops.queue_push = fixture_queue_push;
@@ -781,6 +800,68 @@ static void window_reads_past_the_cache_on_demand(void **state)
     weir__window_close(window);
 }
 
+/* Turns, reads all, and tells whether it was through the page cache. */
+static bool reads_from_the_cache(struct fixture *f, struct weir__window *window, bool keep)
+{
+    f->cached_reads = 0;
+    f->direct_reads = 0;
+    assert_int_equal(weir__window_turn(window, f->range, keep, &f->fault), 0);
+    weir__window_forget(window);
+    assert_int_equal(scan_until_fault(f, window, 0), FILE_BYTES);
+    assert_true((f->cached_reads == 0) != (f->direct_reads == 0));
+    return f->cached_reads > 0;
+}
+
+static void window_reads_from_the_cache_what_that_holds(void **state)
+{
+    struct fixture *const f = *state;
+    if (!f->dir.direct) {
+        skip();
+    }
+    for (unsigned depth = 1; depth <= 4; depth += 3) {
+        f->kind = QUEUE_PLAYED;
+        f->cached_says = 1;
+        f->cached_asked = 0;
+        struct weir__window *const window = open_window(f, 1024 * KIB, depth);
+        /* Not asked to: past the cache, and nobody is asked. */
+        assert_false(reads_from_the_cache(f, window, false));
+        assert_int_equal(f->cached_asked, 0);
+        assert_int_equal(weir__window_cached(window), 0);
+        /* A segment that may still grow is not among them. */
+        weir__window_cached_below(window, f->range.end - 1);
+        assert_false(reads_from_the_cache(f, window, false));
+        assert_int_equal(f->cached_asked, 0);
+        weir__window_cached_below(window, f->range.end);
+        assert_true(reads_from_the_cache(f, window, false));
+        assert_int_equal(f->cached_asked, 1);
+        assert_int_equal(weir__window_cached(window), FILE_BYTES);
+        /* Kept, and no longer so once it is not wanted. */
+        assert_true(reads_from_the_cache(f, window, true));
+        assert_int_equal(f->cached_asked, 1);
+        weir__window_cached_below(window, 0);
+        assert_false(reads_from_the_cache(f, window, true));
+        assert_int_equal(weir__window_cached(window), 2 * FILE_BYTES);
+        /* It goes before the other one's word, as a scan wants it. */
+        weir__window_cached_below(window, f->range.end);
+        weir__window_past_cache(window, true);
+        assert_true(reads_from_the_cache(f, window, false));
+        weir__window_past_cache(window, false);
+        /* Not there, or not to be told. */
+        f->cached_says = 0;
+        assert_false(reads_from_the_cache(f, window, false));
+        f->cached_says = -ENOSYS;
+        assert_false(reads_from_the_cache(f, window, false));
+        /* Another host may have written. */
+        f->cached_says = 1;
+        const unsigned asked = f->cached_asked;
+        f->dir.facts.network = true;
+        assert_false(reads_from_the_cache(f, window, false));
+        assert_int_equal(f->cached_asked, asked);
+        f->dir.facts.network = false;
+        weir__window_close(window);
+    }
+}
+
 static void window_asks_for_a_queue_once(void **state)
 {
     struct fixture *const f = *state;
@@ -927,6 +1008,7 @@ int main(int argc, char **argv)
         WINDOW_TEST(window_keeps_or_forgets_as_told),
         WINDOW_TEST(window_reads_on_in_a_renamed_file),
         WINDOW_TEST(window_reads_past_the_cache_on_demand),
+        WINDOW_TEST(window_reads_from_the_cache_what_that_holds),
         WINDOW_TEST(window_asks_for_a_queue_once),
         WINDOW_TEST(window_leaves_memory_to_a_queue_that_breaks),
         WINDOW_TEST(window_may_pass_from_thread_to_thread),
