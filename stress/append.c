@@ -69,6 +69,7 @@ struct options {
     uint64_t latency_us;
     uint64_t mb_per_s;
     uint64_t slot_bytes;
+    uint64_t threads; /* 0: each of thread_counts */
 };
 
 /* ---- the made-up device ---------------------------------------------------------------------- */
@@ -313,14 +314,23 @@ static int compare(const void *a, const void *b)
     return left < right ? -1 : left > right;
 }
 
-static bool table_print(double (*figures)[FORMS][ROUNDS_MAX], uint64_t rounds)
+static bool count_wanted(const struct options *options, size_t i)
 {
+    return options->threads == 0 || options->threads == thread_counts[i];
+}
+
+static bool table_print(const struct options *options, double (*figures)[FORMS][ROUNDS_MAX])
+{
+    const uint64_t rounds = options->rounds;
     bool good = true;
 
     printf(
         "threads   floor ns           weir ns            mutex ns           weir/floor  limit\n");
     for (size_t i = 0; i < COUNTS; i++) {
         double medians[FORMS];
+        if (!count_wanted(options, i)) {
+            continue;
+        }
         printf("%7" PRIu64, thread_counts[i]);
         for (size_t form = 0; form < FORMS; form++) {
             double *sorted = figures[i][form];
@@ -362,6 +372,9 @@ static int measure(const struct options *options, const char *dir)
         bool good = true;
         for (uint64_t round = 0; good && round < options->rounds && !stop_asked(); round++) {
             for (size_t i = 0; good && i < COUNTS; i++) {
+                if (!count_wanted(options, i)) {
+                    continue;
+                }
                 for (size_t form = 0; good && form < FORMS; form++) {
                     run.form = (enum form)form;
                     figures[i][form][round] = window(&run, workers, thread_counts[i]);
@@ -374,7 +387,7 @@ static int measure(const struct options *options, const char *dir)
             fprintf(stderr, "weir-stress append: close: %s\n", weir_strerror(rc));
         }
         if (good && rc == 0 && !stop_asked()) {
-            status = table_print(figures, options->rounds) ? STATUS_OK : STATUS_FAILED;
+            status = table_print(options, figures) ? STATUS_OK : STATUS_FAILED;
         }
     }
     for (uint64_t i = 0; i < most; i++) {
@@ -426,6 +439,12 @@ int append_main(int argc, char **argv)
          .value = "MS",
          .min = 1,
          .help = "length of a window in ms (default 200)"},
+        {.name = "threads",
+         .kind = OPTION_NUMBER,
+         .target = &options.threads,
+         .value = "N",
+         .max = 16,
+         .help = "only that many: 1, 2 or 16 (default: each)"},
         {.name = "latency",
          .kind = OPTION_NUMBER,
          .target = &options.latency_us,
