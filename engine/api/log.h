@@ -18,6 +18,22 @@
 #define WEIR__PINS_MAX 64u
 #define WEIR__PIN_FREE UINT64_MAX
 
+/* What the watchdog has seen so far. Its time is the sum of the spans between two looks, none taken
+ * for longer than two ticks: a process that was stopped as a whole has held nothing up. */
+struct weir__watchdog {
+    uint64_t time_ns;
+    uint64_t look_ns;      /* clock of the last look */
+    weir_lsn durable;      /* at the last look */
+    uint64_t durable_ns;   /* since when it stands still with records beyond it */
+    weir_lsn straggler;    /* batch that waits the longest for a producer, */
+    uint64_t straggler_ns; /* since when */
+    weir_lsn straggler_told;
+    bool lent;           /* the flusher's part was with a producer at the last look, */
+    uint32_t lending;    /* which time, */
+    uint64_t lending_ns; /* since when */
+    uint32_t lending_told;
+};
+
 struct weir_log {
     /* Normalised: no zero stands for a default any more. Set before start. */
     struct weir_options options;
@@ -45,9 +61,7 @@ struct weir_log {
     WEIR__ATOMIC(uint32_t)
     space_low; /* 1 between SPACE_LOW and SPACE_BACK. Keeper only writes; relaxed */
     WEIR__ATOMIC(uint64_t) space_wanted; /* as above */
-    weir_lsn stall_seen_lsn;             /* keeper thread: the durable LSN at the last look */
-    uint64_t stall_since_ns; /* keeper thread: since when it stands still with records beyond it */
-    uint64_t stall_reported_lsn; /* keeper thread */
+    struct weir__watchdog watchdog;      /* keeper thread */
 
     WEIR__ATOMIC(uint32_t) cursors;
     /* Lowest LSN each pinning cursor needs; WEIR__PIN_FREE: entry not in use. Taken under

@@ -294,7 +294,8 @@ static bool acknowledge_in_order(struct weir__flusher *flusher)
     uint64_t *next_ack = &flusher->stage_part.next_ack;
     bool did = false;
 
-    if (flusher->failed) {
+    /* Poisoned by the keeper or the watchdog, too: those who waited have been told. */
+    if (flusher->failed || weir__load(&stage->failed, acquire)) {
         return false;
     }
     /* The live page before the waiters: whoever has its acknowledgement, and then looks at the log

@@ -33,7 +33,6 @@
 #include <string.h>
 
 #define NS_PER_MS UINT64_C(1000000)
-#define KEEPER_TICK_NS (100 * NS_PER_MS)
 #define KEEPER_TRIM_LOOK_NS (50 * NS_PER_MS)
 #define KEEPER_IDLE_NS (1000 * NS_PER_MS)
 #define KEEPER_RETRY_PASSING_NS (100 * NS_PER_MS)
@@ -669,7 +668,7 @@ static void *keeper_run(void *arg)
 
         now_ns = weir__now_ns();
         keeper->config.tick(keeper->config.ctx, now_ns);
-        due_ns = weir__min_u64(due_ns, now_ns + KEEPER_TICK_NS);
+        due_ns = weir__min_u64(due_ns, now_ns + WEIR__KEEPER_TICK_NS);
         if (due_ns > now_ns) {
             (void)weir__futex_wait(&keeper->wake, 0u, due_ns);
         }

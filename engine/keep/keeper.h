@@ -20,6 +20,8 @@
 /* Segments that may be in use or prepared at once: the one being acknowledged, those with writes
  * under way, the spares. */
 #define WEIR__READY_MAX 32u
+#define WEIR__KEEPER_TICK_NS                                                                       \
+    UINT64_C(100000000) /* the longest between two of the host's ticks, but for I/O */
 
 struct weir__ready {
     struct weir__range range;

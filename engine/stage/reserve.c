@@ -486,7 +486,10 @@ bool weir__stage_commit_alone(struct weir__stage *stage,
     bool alone = place->at == slot->buffer + WEIR__BATCH_HEADER_BYTES &&
                  weir__load(&stage->crowd, relaxed) <= 1;
     /* As in commit. */
-    if ((weir__fetch_add(&slot->pend, change, acq_rel) & PEND_LOW) == place->units) {
+    uint64_t before = WEIR__PLANTED(commit_no_release)
+                          ? weir__fetch_add(&slot->pend, change, acquire)
+                          : weir__fetch_add(&slot->pend, change, acq_rel);
+    if ((before & PEND_LOW) == place->units) {
         weir__stage_push(stage, place->slot);
         return false;
     }
@@ -494,6 +497,8 @@ bool weir__stage_commit_alone(struct weir__stage *stage,
     /* Acquires what the last one who had the part did with it; the loser looks at what it lost to. */
     if (alone && how == WEIR__FL_LENDS &&
         weir__cas(&stage->fl_sleep, &how, (uint32_t)WEIR__FL_LENT, acq_rel)) {
+        /* The last holder's store came before the word that we have just acquired. */
+        weir__store(&stage->lendings, weir__load(&stage->lendings, relaxed) + 1, relaxed);
         return true;
     }
     if (how == WEIR__FL_IDLE || how == WEIR__FL_LENDS) {

@@ -164,6 +164,9 @@ struct weir__stage {
     /* fl_sleep: futex word, enum weir__fl; who may play the flusher's part. All writes are RMWs, so
      * that every push is in its release sequence. ORDERING.md, "The part that is lent". */
     alignas(WEIR__LINE) WEIR__ATOMIC(uint32_t) fl_sleep;
+    /* How many times a producer took the part: its holder writes, the watchdog reads. Relaxed: a
+     * hint. */
+    WEIR__ATOMIC(uint32_t) lendings;
 
     /* Generations with a waiter bit (bit 0): something changed, look again. */
     alignas(WEIR__LINE) WEIR__ATOMIC(uint32_t) open_gen; /* W was opened, or never will be */
@@ -306,6 +309,8 @@ void weir__stage_rouse(struct weir__stage *stage);
 /* The longest that a sealed slot has been waiting for a producer: ns (0: none), and its LSN.
  * Watchdog. */
 uint64_t weir__stage_straggler(struct weir__stage *stage, uint64_t now_ns, weir_lsn *lsn_out);
+/* Whether a producer has the flusher's part, and which time that is. Watchdog. */
+bool weir__stage_lent(struct weir__stage *stage, uint32_t *lending_out);
 
 /* ---- the flusher's part: one thread at a time ------------------------------------------------ */
 

@@ -429,3 +429,11 @@ uint64_t weir__stage_straggler(struct weir__stage *stage, uint64_t now_ns, weir_
     }
     return longest;
 }
+
+bool weir__stage_lent(struct weir__stage *stage, uint32_t *lending_out)
+{
+    const uint32_t how = weir__load(&stage->fl_sleep, relaxed);
+
+    *lending_out = weir__load(&stage->lendings, relaxed);
+    return how == WEIR__FL_LENT || how == WEIR__FL_CALLED;
+}

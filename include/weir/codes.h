@@ -40,7 +40,7 @@ typedef uint64_t weir_lsn;
       -10008,                                                                                      \
       "the record or group is larger than record_bytes_max or a segment allows")                   \
     X(WEIR_EREADONLY, -10009, "the log was opened read-only")                                      \
-    X(WEIR_ESTALLED, -10010, "a reservation stayed open beyond stall_limit_ns")                    \
+    X(WEIR_ESTALLED, -10010, "a producer held up the log beyond stall_limit_ns")                   \
     X(WEIR_EEND, -10011, "no record here yet")                                                     \
     X(WEIR_EUNREADABLE, -10012, "the device could not read a block that the log needs")            \
     X(WEIR_EEXISTS, -10013, "the target already holds a log")                                      \

@@ -109,10 +109,10 @@ enum weir_level {
 enum weir_event_kind {
     WEIR_EVENT_FALLBACK = 1, /* io_uring or a feature of it was refused; text says what and why */
     WEIR_EVENT_POISON,       /* the first write or sync error; the log takes no more */
-    WEIR_EVENT_STALL,        /* a reservation is open for longer than stall_warn_ns (value: ns) */
-    WEIR_EVENT_SPACE_LOW,    /* a segment could not be prepared: disk full (value: bytes wanted) */
-    WEIR_EVENT_SPACE_BACK,   /* preparing works again */
-    WEIR_EVENT_RECOVERED,    /* opening found a torn or stale tail and cut it (value: bytes cut) */
+    WEIR_EVENT_STALL, /* a producer holds up the log for longer than stall_warn_ns (value: ns) */
+    WEIR_EVENT_SPACE_LOW,  /* a segment could not be prepared: disk full (value: bytes wanted) */
+    WEIR_EVENT_SPACE_BACK, /* preparing works again */
+    WEIR_EVENT_RECOVERED,  /* opening found a torn or stale tail and cut it (value: bytes cut) */
 };
 
 struct weir_event {
@@ -151,8 +151,13 @@ struct weir_options {
     uint32_t recycle_segments; /* trimmed segments kept for recycling; more are removed. 0 = 16 */
     /* To wait for a dying writer's last writes. 0 = 2 s; UINT64_MAX = do not wait. */
     uint64_t lock_timeout_ns;
-    uint64_t stall_warn_ns;  /* 0 = 1 s */
-    uint64_t stall_limit_ns; /* beyond it the log is poisoned with WEIR_ESTALLED. 0 = never */
+    /* How long one producer may hold up the others: by a reservation that it does not commit, or,
+     * where it was alone and makes its record durable itself, by not coming back from that write.
+     * A process that is stopped as a whole holds nobody up. 0 = 1 s. */
+    uint64_t stall_warn_ns;
+    /* Beyond it the log is poisoned with WEIR_ESTALLED; to be longer than any write of the device
+     * may take. 0 = never. */
+    uint64_t stall_limit_ns;
     weir_lsn first_lsn; /* at creation only: where the LSNs begin, multiple of the block. 0 = 0 */
     enum weir_policy policy;
     /* Borrowed until close. NULL = jemalloc if the process has it, else malloc. */

@@ -17,6 +17,7 @@
 #include <cmocka.h>
 
 #define RECORD_BYTES ((size_t)100)
+#define MS UINT64_C(1000000)
 
 static bool lends(void *ctx)
 {
@@ -182,9 +183,8 @@ static void let_go(struct rig *rig, struct caller *caller)
 }
 
 /* Opens a log whose lone producer is held in its write. */
-static void open_and_hold(struct rig *rig, const struct rig_way *way, struct caller *caller)
+static void open_and_hold(struct rig *rig, struct caller *caller)
 {
-    rig_make(rig, way);
     assert_int_equal(rig_open(rig), 0);
     for (uint64_t tag = 1; !hold_alone(rig, caller, tag, 0); tag++) {
         let_go(rig, caller);
@@ -204,7 +204,8 @@ static void those_who_come_meanwhile_are_served_behind_it(void **state)
         if (!rig_way_usable(&rig_ways[i]) || !way_lends(&rig_ways[i])) {
             continue;
         }
-        open_and_hold(&rig, &rig_ways[i], &first);
+        rig_make(&rig, &rig_ways[i]);
+        open_and_hold(&rig, &first);
         const weir_lsn durable = weir_durable_lsn(rig.log);
         for (unsigned j = 0; j < 4; j++) {
             caller_start(&others[j], &rig, 5000 + j);
@@ -232,7 +233,8 @@ static void a_shutdown_meanwhile_ends_when_it_is_through(void **state)
         if (!rig_way_usable(&rig_ways[i]) || !way_lends(&rig_ways[i])) {
             continue;
         }
-        open_and_hold(&rig, &rig_ways[i], &first);
+        rig_make(&rig, &rig_ways[i]);
+        open_and_hold(&rig, &first);
         assert_int_equal(weir_shutdown(rig.log, 20000000), -ETIMEDOUT);
         assert_true(called(&rig));
         assert_int_equal(weir_append(rig.log, "x", 1, 1, NULL), WEIR_ESHUTDOWN);
@@ -240,6 +242,77 @@ static void a_shutdown_meanwhile_ends_when_it_is_through(void **state)
         assert_int_equal(first.code, 0);
         assert_int_equal(weir_shutdown(rig.log, WEIR_FOREVER), 0);
         assert_int_equal(rig_close(&rig), 0);
+        rig_destroy(&rig);
+    }
+}
+
+/* Nobody can take the part from a thread that has it, and nobody has a reservation open: the watchdog
+ * tells all the same, once. */
+static void one_that_does_not_come_back_is_told_of(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < rig_way_count; i++) {
+        struct rig rig;
+        struct caller first;
+        struct event_seen event;
+        weir_lsn lsn;
+        if (!rig_way_usable(&rig_ways[i]) || !way_lends(&rig_ways[i])) {
+            continue;
+        }
+        rig_make(&rig, &rig_ways[i]);
+        rig.options.stall_warn_ns = 30 * MS;
+        open_and_hold(&rig, &first);
+        const weir_lsn durable = weir_durable_lsn(rig.log);
+        assert_true(events_wait(&rig.events, WEIR_EVENT_STALL, 1));
+        assert_true(events_last(&rig.events, WEIR_EVENT_STALL, &event));
+        assert_true(event.value >= 30 * MS);
+        assert_int_equal(event.lsn, durable);
+        assert_string_not_equal(event.text, "");
+        /* Another one who comes is no second stall. */
+        assert_int_equal(weir_append(rig.log, "x", 1, 7000, &lsn), 0);
+        ledger_add(&rig.ledger, lsn, 7000, 1);
+        assert_int_equal(weir_wait(rig.log, lsn, WEIR_DURABLE, (int64_t)(300 * MS)), -ETIMEDOUT);
+        assert_int_equal(events_count(&rig.events, WEIR_EVENT_STALL), 1);
+        assert_int_equal(events_count(&rig.events, WEIR_EVENT_POISON), 0);
+        let_go(&rig, &first);
+        assert_int_equal(first.code, 0);
+        assert_int_equal(weir_wait(rig.log, lsn, WEIR_DURABLE, WEIR_FOREVER), 0);
+        assert_int_equal(rig_close(&rig), 0);
+        rig_destroy(&rig);
+    }
+}
+
+/* Beyond the limit those who wait are let go; who comes back acknowledges nothing. */
+static void beyond_the_limit_the_others_are_let_go(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < rig_way_count; i++) {
+        struct rig rig;
+        struct caller first;
+        struct caller second;
+        struct weir_error error;
+        if (!rig_way_usable(&rig_ways[i]) || !way_lends(&rig_ways[i])) {
+            continue;
+        }
+        rig_make(&rig, &rig_ways[i]);
+        rig.options.stall_warn_ns = 10 * MS;
+        rig.options.stall_limit_ns = 60 * MS;
+        open_and_hold(&rig, &first);
+        const weir_lsn durable = weir_durable_lsn(rig.log);
+        caller_start(&second, &rig, 6000);
+        (void)pthread_join(second.thread, NULL);
+        assert_int_equal(second.code, WEIR_EFAILED);
+        assert_int_equal(weir_log_error(rig.log, &error), WEIR_ESTALLED);
+        assert_int_equal(error.lsn, durable);
+        assert_int_equal(weir_append(rig.log, "x", 1, 0, NULL), WEIR_EFAILED);
+        let_go(&rig, &first);
+        assert_int_equal(first.code, WEIR_EFAILED);
+        assert_int_equal(weir_durable_lsn(rig.log), durable);
+        assert_int_equal(events_count(&rig.events, WEIR_EVENT_POISON), 1);
+        assert_int_equal(rig_close(&rig), WEIR_EFAILED);
+        assert_int_equal(rig.error.lsn, durable);
+        char why[256] = "";
+        assert_true(ledger_check_dir(&rig.ledger, rig.path, &rig.options, false, why));
         rig_destroy(&rig);
     }
 }
@@ -252,7 +325,8 @@ static void a_cancelled_thread_finishes_what_it_has_begun(void **state)
     struct rig rig;
     struct caller first;
     struct caller second;
-    open_and_hold(&rig, &rig_ways[8], &first);
+    rig_make(&rig, &rig_ways[8]);
+    open_and_hold(&rig, &first);
     assert_int_equal(pthread_cancel(first.thread), 0);
     let_go(&rig, &first);
     caller_start(&second, &rig, 6000);
@@ -335,6 +409,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(its_acknowledgement_does_not_precede_its_sync),
         cmocka_unit_test(those_who_come_meanwhile_are_served_behind_it),
         cmocka_unit_test(a_shutdown_meanwhile_ends_when_it_is_through),
+        cmocka_unit_test(one_that_does_not_come_back_is_told_of),
+        cmocka_unit_test(beyond_the_limit_the_others_are_let_go),
         cmocka_unit_test(a_cancelled_thread_finishes_what_it_has_begun),
         cmocka_unit_test(a_failed_write_poisons_and_the_flusher_tells),
     };
