@@ -56,6 +56,16 @@ futex-blind reserve-seal
 futex-deaf open-late
 futex-one wait-ack-3
 LIST
+    # A commit that does not publish the bytes it has filled: each of the two.
+    "$here/build.sh" steps "$tmp/steps-faulty" -DWEIR_PLANT=WEIR__PLANT_commit_no_release
+    for step in commit-seal lend; do
+        if "$tmp/steps-faulty" full "$step" >"$tmp/out"; then
+            echo "model: commit_no_release was not found by $step"
+            status=1
+        else
+            echo "model: commit_no_release, planted: found by $(cat "$tmp/out")"
+        fi
+    done
 }
 
 # model, random executions, preemptions, older values, seconds, scenarios of the bounded walk
