@@ -402,6 +402,10 @@ static void *producer_run(void *ctx)
     wire_set(&child->page->threads[producer->index], (uint64_t)syscall(SYS_gettid));
     while (producer->groups < child->budget && seq < UINT32_MAX - SCRIPT_GROUP_MAX &&
            wire_get(&child->page->stop) == 0) {
+        while (producer->index != 0 && wire_get(&child->page->lone) != 0 &&
+               wire_get(&child->page->stop) == 0) {
+            clock_sleep_ns(CLOCK_NS_PER_MS);
+        }
         const size_t before = producer->pending;
         const uint64_t count = group_next(producer, seq);
         if (count == 0) {

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  * weir-stress freeze: a process that appends, or one of its threads, is stopped for a while.
  *
- * Three ways, drawn for each step of a round:
+ * Four ways, drawn for each step of a round:
  *   the process   SIGSTOP and SIGCONT
  *   a thread      any of its threads, the log's own included, at whatever instruction it is: seized
  *                 and interrupted with ptrace while all others go on
  *   a producer    between the reservation of its place and the commit (child_park.h), until the
  *                 watchdog has told of it
+ *   a lone one    in the write by which it makes its own record durable, with the flusher's part in
+ *                 hand: ptrace, until the watchdog has told of it
  * Judged: it goes on afterwards, the watchdog names the batch in which the producer stood, nothing
  * poisons the log, and the log holds what was acknowledged, in order. */
 #include "clock.h"
@@ -21,11 +23,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 enum {
     STEPS = 12, /* of a round */
     TASKS_MAX = 512,
+    LONE_TRIES = 200, /* most of its time a lone producer is in its write */
     STALL_WARN_MS = 100,
     BATCH_BYTES_MAX =
         32 << 20, /* a batch is no larger than a slot or a record, and these are smaller */
@@ -37,8 +41,9 @@ static const struct verb_text text = {
     .about =
         "Stops a process that appends: all of it (SIGSTOP), single threads at any instruction, the "
         "log's own ones too\n"
-        "(ptrace), and a producer between the reservation of its place and the commit, until the "
-        "watchdog tells of it.\n"
+        "(ptrace), and a producer between the reservation of its place and the commit, or in the "
+        "write that it makes\n"
+        "itself where it is alone, until the watchdog tells of it.\n"
         "Afterwards everything must go on, in order, with nothing poisoned and nothing "
         "acknowledged lost. Where ptrace\n"
         "is refused, it says so and does the rest.\n",
@@ -54,6 +59,7 @@ struct freeze {
     uint64_t threads;
     uint64_t producers;
     uint64_t told;
+    uint64_t lone;           /* stopped in their own write, and told of */
     uint64_t threads_met[2]; /* producers, others */
 };
 
@@ -179,6 +185,22 @@ static bool thread_freeze(struct freeze *freeze, struct life *life)
     return dice_below(&lives->dice, 4) != 0 || goes_on(lives, life, "a thread was stopped");
 }
 
+/* Whether the stopped thread stands in the call, or behind it and still in the kernel. */
+static bool stands_in(pid_t process, pid_t thread, long call)
+{
+    char path[64];
+    long number = -1;
+
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/syscall", (int)process, (int)thread);
+    FILE *file = fopen(path, "re");
+    if (file == NULL) {
+        return false;
+    }
+    const bool known = fscanf(file, "%ld", &number) == 1;
+    fclose(file);
+    return known && number == call;
+}
+
 /* Waits until a counter of the page has reached value. Return: false after a message. */
 static bool page_await(struct lives *lives,
                        struct life *life,
@@ -261,6 +283,58 @@ static bool producer_freeze(struct freeze *freeze, struct life *life)
     return goes_on(lives, life, "a producer was held inside an append");
 }
 
+/* ---- a lone producer in its own write -------------------------------------------------------- */
+
+/* Stops the first producer in a write of its own. Return: false if it was not met there. */
+static bool lone_stop(struct freeze *freeze, struct life *life, pid_t thread)
+{
+    struct lives *lives = &freeze->run.lives;
+    int status = 0;
+
+    for (int tries = 0; tries < LONE_TRIES && life->child.acks_fd >= 0 && !stop_asked(); tries++) {
+        rest(lives, life, dice_below(&lives->dice, 4 * CLOCK_NS_PER_MS));
+        if (ptrace(PTRACE_SEIZE, thread, NULL, NULL) != 0 ||
+            ptrace(PTRACE_INTERRUPT, thread, NULL, NULL) != 0 ||
+            waitpid(thread, &status, __WALL) != thread || !WIFSTOPPED(status)) {
+            return false;
+        }
+        if (stands_in(life->child.pid, thread, SYS_pwritev2)) {
+            return true;
+        }
+        ptrace(PTRACE_DETACH, thread, NULL, NULL);
+    }
+    return false;
+}
+
+static bool lone_freeze(struct freeze *freeze, struct life *life)
+{
+    struct lives *lives = &freeze->run.lives;
+    struct wire_page *page = life->child.page;
+    const pid_t thread = (pid_t)wire_get(&page->threads[0]);
+    const enum weir_io io = (enum weir_io)wire_get(&page->io_used);
+    bool good = true;
+
+    /* With the others the flusher writes. */
+    if (freeze->no_ptrace || thread == 0 || (io != WEIR_IO_AUTO && io != WEIR_IO_POSIX)) {
+        return true;
+    }
+    wire_set(&page->lone, 1);
+    if (lone_stop(freeze, life, thread)) {
+        const uint64_t told = wire_get(&page->events[WEIR_EVENT_STALL]);
+        good = page_await(lives,
+                          life,
+                          &page->events[WEIR_EVENT_STALL],
+                          told + 1,
+                          "a producer stands in its own write with the flusher's part, and the "
+                          "watchdog says nothing") ||
+               stop_asked() || life->child.acks_fd < 0;
+        ptrace(PTRACE_DETACH, thread, NULL, NULL);
+        freeze->lone++;
+    }
+    wire_set(&page->lone, 0);
+    return good && goes_on(lives, life, "a lone producer was stopped in its write");
+}
+
 /* ---- rounds ---------------------------------------------------------------------------------- */
 
 static bool life_freeze(struct freeze *freeze, struct life *life)
@@ -270,8 +344,9 @@ static bool life_freeze(struct freeze *freeze, struct life *life)
 
     for (int i = 0; i < STEPS && good && life->child.acks_fd >= 0 && !stop_asked(); i++) {
         rest(lives, life, dice_below(&lives->dice, 10 * CLOCK_NS_PER_MS));
-        const uint64_t way = i == STEPS / 2 ? 0 : dice_below(&lives->dice, 8);
+        const uint64_t way = i == STEPS / 2 ? 0 : i == STEPS / 3 ? 8 : dice_below(&lives->dice, 9);
         good = way == 0   ? producer_freeze(freeze, life)
+               : way == 8 ? lone_freeze(freeze, life)
                : way <= 2 ? process_freeze(freeze, life)
                           : thread_freeze(freeze, life);
     }
@@ -351,5 +426,8 @@ int freeze_main(int argc, char **argv)
            " of them named by the watchdog\n",
            freeze.producers,
            freeze.told);
+    printf("producers stopped     %" PRIu64
+           " in a write of their own, each told of by the watchdog\n",
+           freeze.lone);
     return run_close(&freeze.run, good, "");
 }

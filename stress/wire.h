@@ -76,6 +76,7 @@ struct wire_page {
     /* Written by the parent: how much shall be kept, 0: as the child has drawn; and to end. */
     _Atomic uint64_t retain_bytes;
     _Atomic uint64_t stop;
+    _Atomic uint64_t lone;           /* written by the parent: all producers but the first rest */
     _Atomic uint64_t signals;        /* handled by threads of the child */
     _Atomic uint64_t signals_astray; /* handled by a thread of the log */
     char message[512]; /* set before the child exits with WIRE_EXIT_BROKEN or WIRE_EXIT_FAILED */

@@ -117,6 +117,8 @@ void weir__log_event(struct weir_log *log,
                      const char *text);
 /* Poisons; the first cause is kept. Any thread. */
 void weir__log_fail(struct weir_log *log, const struct weir__fault *fault);
+/* A look of the watchdog. Keeper thread. */
+void weir__log_watch(struct weir_log *log, uint64_t now_ns);
 /* The keeper's questions and news; ctx is the log. */
 void weir__log_keeper_callbacks(struct weir__keeper_config *config);
 

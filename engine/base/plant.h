@@ -76,6 +76,7 @@ enum weir__plant {
     /* What only real threads, descriptors and file systems show (tests/plant/stress.sh). */
     WEIR__PLANT_signals_not_blocked,  /* the log's threads take the host's signals */
     WEIR__PLANT_oversize_not_watched, /* the watchdog does not see producers of oversize records */
+    WEIR__PLANT_lent_not_watched,     /* nor one that does not come back with the flusher's part */
     WEIR__PLANT_retired_not_closed,   /* files of segments that get no more writes stay open */
     WEIR__PLANT_space_error_kept,     /* a disk that was full once is full for ever */
 };

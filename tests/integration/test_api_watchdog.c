@@ -283,6 +283,132 @@ static void a_lone_parked_producer_is_told_of(void **state)
     rig_destroy(&rig);
 }
 
+/* ---- the watchdog's time --------------------------------------------------------------------- */
+
+/* A log of which only the stage is there, looked at by nobody but the test. */
+struct bare {
+    struct weir_log log;
+    struct weir__mem mem;
+    struct events events;
+    WEIR__ATOMIC(uint64_t) prepared_end;
+    WEIR__ATOMIC(int32_t) space_error;
+    WEIR__ATOMIC(uint64_t) current_end;
+    struct weir__stage_flusher part;
+};
+
+static void bare_make(struct bare *bare)
+{
+    memset(bare, 0, sizeof *bare);
+    weir__mem_init(&bare->mem, NULL);
+    events_init(&bare->events);
+    weir__store(&bare->prepared_end, UINT64_C(1) << 20, relaxed);
+    const struct weir__stage_config config = {.mem = &bare->mem,
+                                              .slots = 2,
+                                              .slot_bytes = 4096,
+                                              .oversize_buffers = 1,
+                                              .oversize_bytes = 8192,
+                                              .block_bytes = RIG_BLOCK,
+                                              .segment_bytes = UINT64_C(1) << 20,
+                                              .prepared_end = &bare->prepared_end,
+                                              .space_error = &bare->space_error,
+                                              .current_end = &bare->current_end};
+    const struct weir__position start = {.lsn = RIG_BLOCK};
+    assert_int_equal(weir__stage_init(&bare->log.stage, &config, &start, 0, UINT64_C(1) << 20, 0),
+                     0);
+    bare->log.options.stall_warn_ns = 1000 * MS;
+    bare->log.options.stall_limit_ns = 10000 * MS;
+    bare->log.options.on_event = events_on;
+    bare->log.options.event_ctx = &bare->events;
+    (void)weir__stage_serve(&bare->log.stage, &bare->part, false);
+}
+
+static void bare_destroy(struct bare *bare)
+{
+    weir__stage_exit(&bare->log.stage);
+    weir__mem_exit(&bare->mem);
+    events_exit(&bare->events);
+}
+
+/* So many looks, a tick apart. */
+static void look_often(struct bare *bare, uint64_t *now_ns, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        *now_ns += WEIR__KEEPER_TICK_NS;
+        weir__log_watch(&bare->log, *now_ns);
+    }
+}
+
+/* A process that was stopped for an hour has held nobody up: what was overdue by the clock is not when
+ * it goes on. What is not mended by then is told of, and given up, in its time. */
+static void judge(struct bare *bare, uint64_t *now_ns)
+{
+    look_often(bare, now_ns, 5);
+    *now_ns += 3600000 * MS;
+    weir__log_watch(&bare->log, *now_ns);
+    assert_int_equal(events_count(&bare->events, WEIR_EVENT_STALL), 0);
+    assert_int_equal(events_count(&bare->events, WEIR_EVENT_POISON), 0);
+    look_often(bare, now_ns, 10);
+    assert_int_equal(events_count(&bare->events, WEIR_EVENT_STALL), 1);
+    *now_ns += 3600000 * MS;
+    look_often(bare, now_ns, 10);
+    assert_int_equal(events_count(&bare->events, WEIR_EVENT_POISON), 0);
+    look_often(bare, now_ns, 100);
+    assert_int_equal(events_count(&bare->events, WEIR_EVENT_STALL), 1);
+    assert_int_equal(events_count(&bare->events, WEIR_EVENT_POISON), 1);
+}
+
+static void a_stopped_process_leaves_no_producer_overdue(void **state)
+{
+    (void)state;
+    static struct bare bare;
+    struct weir__place parked;
+    uint64_t now_ns = weir__now_ns();
+    bare_make(&bare);
+    weir__log_watch(&bare.log, now_ns);
+    assert_int_equal(weir__stage_reserve(&bare.log.stage, 64, 0, &parked), 0);
+    (void)weir__stage_serve(&bare.log.stage, &bare.part, true); /* sealed, and it straggles */
+    judge(&bare, &now_ns);
+    bare_destroy(&bare);
+}
+
+static void a_stopped_process_leaves_no_lone_producer_overdue(void **state)
+{
+    (void)state;
+    static struct bare bare;
+    struct weir__place place;
+    uint64_t now_ns = weir__now_ns();
+    bare_make(&bare);
+    weir__log_watch(&bare.log, now_ns);
+    for (unsigned i = 0; i < 3; i++) {
+        /* Each time it is another one. */
+        assert_true(weir__stage_going_to_sleep(&bare.log.stage, &bare.part, WEIR__FL_LENDS, false));
+        assert_int_equal(weir__stage_reserve(&bare.log.stage, 64, 0, &place), 0);
+        memset(place.at, 0, 64);
+        assert_true(weir__stage_commit_alone(&bare.log.stage, &place, 1));
+        look_often(&bare, &now_ns, 9);
+        (void)weir__stage_serve(&bare.log.stage, &bare.part, true);
+        uint32_t slot;
+        assert_true(weir__stage_take(&bare.log.stage, &slot));
+        const weir_lsn end = weir__align_up(place.lsn + 64, RIG_BLOCK);
+        weir__stage_acknowledge(&bare.log.stage, slot, place.seq, WEIR__LEVEL_DURABLE, end);
+        bare.part.next_ack++;
+        weir__stage_give(&bare.log.stage, slot);
+        if (i < 2) {
+            weir__stage_awake(&bare.log.stage);
+        }
+    }
+    assert_int_equal(events_count(&bare.events, WEIR_EVENT_STALL), 0);
+    look_often(&bare, &now_ns, 1);
+    weir__stage_awake(&bare.log.stage);
+    look_often(&bare, &now_ns, 1);
+
+    assert_true(weir__stage_going_to_sleep(&bare.log.stage, &bare.part, WEIR__FL_LENDS, false));
+    assert_int_equal(weir__stage_reserve(&bare.log.stage, 64, 0, &place), 0);
+    assert_true(weir__stage_commit_alone(&bare.log.stage, &place, 1));
+    judge(&bare, &now_ns);
+    bare_destroy(&bare);
+}
+
 int main(int argc, char **argv)
 {
     test_begin(argc, argv);
@@ -293,6 +419,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_short_stall_is_nothing),
         cmocka_unit_test(beyond_the_limit_the_log_gives_itself_up),
         cmocka_unit_test(a_lone_parked_producer_is_told_of),
+        cmocka_unit_test(a_stopped_process_leaves_no_producer_overdue),
+        cmocka_unit_test(a_stopped_process_leaves_no_lone_producer_overdue),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -27,6 +27,7 @@ rows() {
     cat <<'TEXT'
 signals_not_blocked     soon  signals --rounds 4
 oversize_not_watched    soon  freeze --rounds 20 --standstill 4s
+lent_not_watched        soon  freeze --rounds 20 --standstill 4s --io posix
 retired_not_closed      soon  soak --for 6s
 space_error_kept        soon  fullfs --fs tmpfs --rounds 1 --standstill 4s
 trim_before_control     late  kill --every-call --io posix
