@@ -240,6 +240,7 @@ void weir__role_close(struct weir__stage *stage, uint32_t index, uint32_t end)
         role->prev_end = weir__load(&slot->prev_end, relaxed);
         role->seq = seq;
         role->chain = slot->chain;
+        weir__store(&stage->closed, role->opening, release);
         return;
     }
     weir_lsn batch_end =
@@ -251,6 +252,7 @@ void weir__role_close(struct weir__stage *stage, uint32_t index, uint32_t end)
     role->seq = seq + 1;
     role->slot = WEIR__SLOT_NONE;
     weir__store(&stage->sealed_end, batch_end, release);
+    weir__store(&stage->closed, role->opening, release);
 }
 
 bool weir__role_plan(struct weir__stage *stage, uint64_t bytes)

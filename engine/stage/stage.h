@@ -195,6 +195,8 @@ struct weir__stage {
     WEIR__ATOMIC(uint32_t) drained; /* 1: the flusher has left */
     WEIR__ATOMIC(uint64_t)
     sealed_end; /* end LSN of the last batch that was closed. Role holder, release */
+    WEIR__ATOMIC(uint64_t)
+    closed; /* the last opening that is over, with sealed_end behind it. Role holder, release */
     WEIR__ATOMIC(uint64_t) end_seen;      /* highest end told to anybody. CAS acq_rel */
     WEIR__ATOMIC(uint64_t) oversize_free; /* bit per oversize buffer */
 

@@ -254,9 +254,10 @@ weir_lsn weir__stage_end(struct weir__stage *stage)
             break;
         }
         uint64_t word = weir__load(&stage->word, acquire);
+        uint64_t closed = weir__load(&stage->closed, acquire);
         end = weir__load(&stage->sealed_end, acquire);
         if (!word_open(stage, word) &&
-            end > weir__load(&stage->slots[word_slot(word)].base, acquire)) {
+            word_opening(word) == word_opening(word_pack(closed, 0, 0))) {
             break;
         }
         if (look >= 4) {

@@ -38,6 +38,11 @@ static inline uint32_t word_slot(uint64_t word)
     return (uint32_t)(word >> WORD_UNITS_BITS & WORD_SLOT_MASK);
 }
 
+static inline uint64_t word_opening(uint64_t word)
+{
+    return word >> (WORD_UNITS_BITS + WORD_SLOT_BITS);
+}
+
 /* The same opening of the same slot, whatever was added since. */
 static inline bool word_same_opening(uint64_t a, uint64_t b)
 {

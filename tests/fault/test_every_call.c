@@ -2,7 +2,8 @@
  * A fixed workload in which one call after the other fails: every call that the engine makes on its
  * files and its queue, with each errno that it can give, once and from then on; and every allocation.
  *
- * Whatever fails: no call of the interface hangs (an alarm ends the process and names the case), every
+ * Whatever fails: no call of the interface hangs (an alarm, set anew before each of them, ends the
+ * process and names the case), every
  * descriptor is closed and every allocation given back, and when the cause is gone the log opens, holds
  * every record that was acknowledged, nothing that was not appended, and goes on.
  *
@@ -150,6 +151,12 @@ static struct weir_options options_for(const struct way *way)
     return options;
 }
 
+/* Before each call of the interface. */
+static void patience(void)
+{
+    (void)alarm(HANG_SECONDS);
+}
+
 /* A group of two every fourth time. */
 static void append_some(struct weir_log *log, unsigned count)
 {
@@ -170,6 +177,7 @@ static void append_some(struct weir_log *log, unsigned count)
         }
         fate_count += some;
         done += some;
+        patience();
         int code = weir_append_group(log, records, some, INT64_C(100000000), lsns);
         for (unsigned i = 0; code == 0 && i < some; i++) {
             fates[first + i].appended = true;
@@ -178,6 +186,7 @@ static void append_some(struct weir_log *log, unsigned count)
         if (code != 0) {
             break;
         }
+        patience();
         if (weir_wait(log, lsns[some - 1], WEIR_DURABLE, WEIR_FOREVER) == 0) {
             for (unsigned i = 0; i < some; i++) {
                 fates[first + i].acknowledged = true;
@@ -190,8 +199,10 @@ static void read_some(struct weir_log *log, unsigned flags)
 {
     struct weir_cursor *cursor = NULL;
     struct weir_entry entry;
+    patience();
     if (weir_cursor_open(log, WEIR_LSN_OLDEST, WEIR_DURABLE, flags, &cursor) == 0) {
         for (unsigned i = 0; i < 2 * RECORDS_MAX; i++) {
+            patience();
             if (weir_cursor_next(cursor, WEIR_TRY, &entry) != 0) {
                 break;
             }
@@ -204,6 +215,7 @@ static void life(const struct way *way, unsigned records)
 {
     const struct weir_options options = options_for(way);
     struct weir_log *log = NULL;
+    patience();
     if (weir__open_with(&disk.io, DIR, &options, &log, NULL) != 0) {
         return;
     }
@@ -212,10 +224,12 @@ static void life(const struct way *way, unsigned records)
     const weir_lsn durable = weir_durable_lsn(log);
     if (durable > SEGMENT) {
         trimmed = durable - SEGMENT > trimmed ? durable - SEGMENT : trimmed;
+        patience();
         (void)weir_trim(log, durable - SEGMENT);
     }
     append_some(log, records / 2);
     read_some(log, WEIR_CURSOR_READ_AHEAD);
+    patience();
     const int code = weir_close(log, NULL);
     if (code != 0 && code != WEIR_EFAILED) {
         printf("close: %d\n", code);
@@ -263,17 +277,20 @@ static void check_afterwards(const struct way *way)
     struct weir_log *log = NULL;
     struct weir_error error;
     struct weir_cursor *cursor = NULL;
+    patience();
     int code = weir__open_with(&disk.io, DIR, &options, &log, &error);
     if (code != 0) {
         print_message("%s: %s\n", now, error.text);
     }
     check(code == 0, "the log does not open afterwards", (uint64_t)-code, 0);
+    patience();
     code = weir_cursor_open(log, WEIR_LSN_OLDEST, WEIR_DURABLE, 0, &cursor);
     check(code == 0, "no cursor", (uint64_t)-code, 0);
     bool there[RECORDS_MAX] = {false};
     struct weir_entry entry;
     weir_lsn last = 0;
     while ((code = weir_cursor_next(cursor, WEIR_TRY, &entry)) == 0) {
+        patience();
         check(entry.tag < fate_count && !there[entry.tag],
               "a record nobody appended",
               entry.tag,
@@ -303,8 +320,10 @@ static void check_afterwards(const struct way *way)
     }
     weir_cursor_close(cursor);
     weir_lsn lsn;
+    patience();
     code = weir_append_wait(log, "on", 2, 1, WEIR_DURABLE, &lsn);
     check(code == 0, "it does not go on", (uint64_t)-code, 0);
+    patience();
     code = weir_close(log, NULL);
     check(code == 0, "it does not close", (uint64_t)-code, 0);
     check(memory_dir_open_count(&disk) == 0, "descriptors are left", 0, 0);
@@ -323,7 +342,6 @@ static void begin(const struct way *way)
     weir__store(&memory.fired, 0u, relaxed);
     weir__store(&memory.calls, 0, relaxed);
     failing = (struct failing){0};
-    (void)alarm(HANG_SECONDS);
 }
 
 static void finish(const struct way *way)

@@ -738,6 +738,52 @@ static void a_shutdown_of_an_idle_stage_writes_nothing(void **state)
     close_toy(&toy);
 }
 
+/* In place of the C library's: this process has one thread, so nobody is let run by it. */
+static unsigned yields;
+
+int sched_yield(void)
+{
+    yields++;
+    return 0;
+}
+
+/* Who asks for the end waits for a closer that has not said it yet, and for nobody else: not where W
+ * is closed for long, or for good, over a slot that holds nothing. */
+static void an_end_that_is_known_is_not_waited_for(void **state)
+{
+    (void)state;
+    struct toy toy;
+    struct weir__place place;
+    toy_make(&toy, &usual);
+    yields = 0;
+    assert_int_equal(weir__stage_end(&toy.stage), TOY_BLOCK); /* not open yet */
+    toy_turn(&toy);
+    assert_int_equal(weir__stage_end(&toy.stage), TOY_BLOCK);
+    assert_int_equal(toy_append(&toy, 80, 0, &place), 0);
+    const weir_lsn end = place.lsn + 80;
+    assert_int_equal(weir__stage_end(&toy.stage), end);
+    toy_turn(&toy);
+    assert_int_equal(weir__stage_end(&toy.stage), weir__align_up(end, TOY_BLOCK));
+    weir__stage_shut(&toy.stage);
+    toy_turn(&toy);
+    assert_true(toy.part.final);
+    assert_int_equal(weir__stage_end(&toy.stage), weir__align_up(end, TOY_BLOCK));
+    assert_int_equal(yields, 0);
+    close_toy(&toy);
+
+    /* A closer that stands between its add and its word is waited for, not for ever. */
+    open_toy(&toy, &usual);
+    assert_int_equal(toy_append(&toy, 80, 0, &place), 0);
+    (void)weir__fetch_add(&toy.stage.word, word_seal(&toy.stage), seq_cst);
+    assert_int_equal(weir__stage_end(&toy.stage), TOY_BLOCK);
+    assert_true(yields > 0);
+    weir__role_close(&toy.stage, place.slot, 10);
+    yields = 0;
+    assert_int_equal(weir__stage_end(&toy.stage), weir__align_up(place.lsn + 80, TOY_BLOCK));
+    assert_int_equal(yields, 0);
+    close_toy(&toy);
+}
+
 /* What was acknowledged before stays acknowledged; all else is refused, whoever asks. */
 static void a_failure_refuses_everything_from_there_on(void **state)
 {
@@ -830,6 +876,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_pin_keeps_a_slot_from_being_given),
         cmocka_unit_test(the_flusher_sleeps_only_with_nothing_to_do),
         cmocka_unit_test(a_shutdown_seals_what_is_there),
+        cmocka_unit_test(an_end_that_is_known_is_not_waited_for),
         cmocka_unit_test(a_shutdown_of_an_idle_stage_writes_nothing),
         cmocka_unit_test(a_failure_refuses_everything_from_there_on),
         cmocka_unit_test(a_stage_allocates_no_more_than_it_says),
