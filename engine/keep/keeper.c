@@ -432,6 +432,7 @@ static int prepare_by_recycling(struct weir__keeper *keeper, struct weir__fault 
             (void)weir__catalog_remove(keeper->config.catalog, from);
         }
         if (error == 0) {
+            keeper->state.recycling = true;
             return segment_ready(keeper, range, file, &keeper->counters.segments_recycled, fault);
         }
         if (keeper->prepare.renamed) {
@@ -469,6 +470,7 @@ static int prepare_by_filling(struct weir__keeper *keeper, struct weir__fault *f
         counter_add(&keeper->counters.prefill_bytes, prepare->done - done);
     }
     if (result == 1) {
+        keeper->state.recycling = false;
         return segment_ready(keeper, range, file, &keeper->counters.segments_prefilled, fault);
     }
     if (result < 0) {
@@ -479,6 +481,21 @@ static int prepare_by_filling(struct weir__keeper *keeper, struct weir__fault *f
         }
     }
     return result;
+}
+
+/* Where nothing is filled yet, and trims have kept up so far: how many bytes the log may still take
+ * before a fill begins. A fill that begins as soon as a segment is entered would be given up when
+ * that segment's trim comes, and the device would have written zeros for nothing. */
+static uint64_t fill_may_wait(const struct weir__keeper *keeper)
+{
+    if (!keeper->state.recycling || keeper->prepare.file >= 0 ||
+        weir__load(&keeper->starving, relaxed) != 0) {
+        return 0;
+    }
+    const weir_lsn current_end = weir__load(&keeper->current_end, relaxed); /* a hint */
+    const weir_lsn latest = current_end - keeper->config.segment_bytes / 2;
+    const weir_lsn end = keeper->config.end(keeper->config.ctx);
+    return end < latest ? latest - end : 0;
 }
 
 /* One piece of the next segment. 1 ready, 0 go on, negative: failed. hurry: somebody waits for
@@ -499,7 +516,9 @@ static int prepare_turn(struct weir__keeper *keeper, bool hurry, struct weir__fa
     }
     if (keeper->prepare.file >= 0) {
         struct weir__range from;
-        if (!hurry || !recyclable(keeper, &from)) {
+        const uint64_t bytes = keeper->config.segment_bytes;
+        const bool nearly = !hurry && keeper->prepare.done > bytes - bytes / 8;
+        if (nearly || !recyclable(keeper, &from)) {
             return prepare_by_filling(keeper, fault);
         }
         /* Renaming a trimmed file is quicker than filling on, and gives the filled part's space
@@ -510,7 +529,7 @@ static int prepare_turn(struct weir__keeper *keeper, bool hurry, struct weir__fa
     if (result == 0) {
         result = prepare_by_recycling(keeper, fault);
     }
-    if (result == 0) {
+    if (result == 0 && fill_may_wait(keeper) == 0) {
         result = prepare_by_filling(keeper, fault);
     }
     return result;
@@ -638,6 +657,13 @@ static uint64_t prepare_ahead(struct weir__keeper *keeper, uint64_t now_ns, bool
         return state->retry_due_ns;
     }
     state->error = 0;
+    const uint64_t wait = result == 0 ? fill_may_wait(keeper) : 0;
+    if (wait > 0) {
+        /* A trim kicks; else a look in time. */
+        const uint64_t wait_ms =
+            state->use_per_ms == 0 ? KEEPER_TICK_NS / NS_PER_MS : wait / state->use_per_ms + 1;
+        return now_ns + weir__min_u64(wait_ms * NS_PER_MS, KEEPER_TICK_NS);
+    }
     if (result == 1) {
         /* The error stands until a segment is there: who waits for space would only be put off
          * by half of one. */

@@ -75,6 +75,7 @@ struct weir__keeper_state {
     int error;             /* why the last try failed, 0: it did not */
     uint64_t retry_due_ns; /* then: no further try before it */
     uint64_t chunk_due_ns; /* no chunk of zeros before it, when throttled */
+    bool recycling; /* the last segment was a trimmed file: the next one may become one, too */
 
     /* How fast the log is used. */
     uint64_t sample_ns;

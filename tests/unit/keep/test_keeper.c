@@ -679,6 +679,101 @@ static void trimmed_segments_are_recycled(void **state)
     assert_int_equal(weir__catalog_count(&f->catalog), 5);
 }
 
+/* Once trimmed files have become segments, the next one is waited for until half of the current
+ * segment is used: no zero is written meanwhile, and a trim in time spares them. */
+static void fill_waits_for_the_next_trim(void **state)
+{
+    struct fixture *f = *state;
+    start_with(f, 4);
+    wait_for(prepared(f) == 5 * SEGMENT);
+    put_end(f, 3 * SEGMENT + 8 * BLOCK);
+    put_checkpoint(f, 3 * SEGMENT + 4 * BLOCK);
+    assert_int_equal(weir__keeper_trim(f->keeper, SEGMENT, &f->failed), 0);
+    weir__store(&f->keeper->current_end, 5 * SEGMENT, relaxed);
+    weir__keeper_kick(f->keeper);
+    wait_for(prepared(f) == 6 * SEGMENT);
+    assert_int_equal(weir__load(&f->keeper->counters.segments_recycled, relaxed), 1);
+
+    trace_clear(&f->trace);
+    put_end(f, 4 * SEGMENT + 8 * BLOCK);
+    put_checkpoint(f, 4 * SEGMENT + 4 * BLOCK);
+    weir__store(&f->end, 5 * SEGMENT + 8 * BLOCK, relaxed);
+    weir__store(&f->keeper->current_end, 6 * SEGMENT, relaxed);
+    weir__keeper_kick(f->keeper);
+    wait_turns(f);
+    assert_int_equal(prepared(f), 6 * SEGMENT);
+    assert_int_equal(trace_count(&f->trace, TRACE_WRITE, WEIR__PREPARE_NAME), 0);
+    assert_int_equal(weir__keeper_trim(f->keeper, 2 * SEGMENT, &f->failed), 0);
+    wait_for(prepared(f) == 7 * SEGMENT);
+    assert_int_equal(weir__load(&f->keeper->counters.segments_recycled, relaxed), 2);
+    assert_int_equal(trace_count(&f->trace, TRACE_WRITE, WEIR__PREPARE_NAME), 0);
+
+    /* No trim, and half is used: zeros. */
+    weir__store(&f->end, 6 * SEGMENT + SEGMENT / 2, relaxed);
+    weir__store(&f->keeper->current_end, 7 * SEGMENT, relaxed);
+    weir__keeper_kick(f->keeper);
+    wait_for(prepared(f) == 8 * SEGMENT);
+    assert_header(f, 7, WEIR__SEGMENT_ZEROED);
+    /* That one was no trimmed file: the next one does not wait. */
+    weir__store(&f->keeper->current_end, 8 * SEGMENT, relaxed);
+    weir__keeper_kick(f->keeper);
+    wait_for(prepared(f) == 9 * SEGMENT);
+    assert_header(f, 8, WEIR__SEGMENT_ZEROED);
+}
+
+struct held_fill {
+    WEIR__ATOMIC(uint32_t) held, let_go;
+};
+
+static void hold_first_zeros(void *ctx, const struct trace_op *op)
+{
+    struct held_fill *hold = ctx;
+    if (op->kind != TRACE_WRITE || strcmp(op->name, WEIR__PREPARE_NAME) != 0 ||
+        weir__load(&hold->held, acquire) != 0) {
+        return;
+    }
+    weir__store(&hold->held, 1u, release);
+    while (weir__load(&hold->let_go, acquire) == 0) {
+        weir__sleep_ns(NS_PER_MS);
+    }
+}
+
+static void *trim_one(void *arg)
+{
+    struct fixture *f = arg;
+    (void)weir__keeper_trim(f->keeper, SEGMENT, &f->failed);
+    return NULL;
+}
+
+/* A trim that comes while a segment is being filled, with nobody in a hurry: the trimmed file
+ * becomes the segment, the zeros are given up. */
+static void fill_gives_way_to_a_trimmed_file(void **state)
+{
+    struct fixture *f = *state;
+    struct held_fill hold = {0};
+    weir__store(&hold.held, 1u, relaxed); /* not yet */
+    f->trace.ctx = &hold;
+    f->trace.before = hold_first_zeros;
+    start_with(f, 3);
+    wait_for(prepared(f) == 4 * SEGMENT);
+    put_end(f, 2 * SEGMENT + 8 * BLOCK);
+    put_checkpoint(f, 2 * SEGMENT + 4 * BLOCK);
+    weir__store(&hold.held, 0u, release);
+    weir__store(&f->keeper->current_end, 4 * SEGMENT, relaxed);
+    weir__keeper_kick(f->keeper);
+    wait_for(weir__load(&hold.held, acquire) != 0);
+    pthread_t trimmer;
+    assert_int_equal(pthread_create(&trimmer, NULL, trim_one, f), 0);
+    wait_for(weir__load(&f->keeper->trim_tickets, acquire) != 0);
+    weir__store(&hold.let_go, 1u, release);
+    assert_int_equal(pthread_join(trimmer, NULL), 0);
+    wait_for(prepared(f) == 5 * SEGMENT);
+    assert_header(f, 4, WEIR__SEGMENT_RECYCLED);
+    assert_false(files_exists(f->path, name_at(0)));
+    assert_false(files_exists(f->path, WEIR__PREPARE_NAME));
+    assert_int_equal(weir__load(&f->keeper->counters.segments_recycled, relaxed), 1);
+}
+
 /* A failure behind the rename: the file bears the new name, and is adopted by the next try. */
 static void recycle_that_failed_half_way_is_taken_up(void **state)
 {
@@ -1018,6 +1113,8 @@ int main(void)
         TEST(trims_of_many_threads_all_come_true),
         TEST(trim_ends_when_the_log_fails),
         TEST(trimmed_segments_are_recycled),
+        TEST(fill_waits_for_the_next_trim),
+        TEST(fill_gives_way_to_a_trimmed_file),
         TEST(recycle_that_failed_half_way_is_taken_up),
         TEST(hard_linked_segment_is_unlinked_and_not_recycled),
         TEST(surplus_of_trimmed_segments_is_removed),
