@@ -254,6 +254,25 @@ static bool fio_ready(const struct perf *perf, const char *what)
 
 /* ---- the lines ------------------------------------------------------------------------------- */
 
+/* Holds this process, and those that it will start, on one processor: a different one per round. Where
+ * the scheduler puts a lone thread, on the processor of the disk's interrupt or beside it, makes a
+ * tenth, and fio and weir shall not draw different lots. */
+static void hold_on_one(const cpu_set_t *all, unsigned round)
+{
+    const unsigned count = (unsigned)CPU_COUNT(all);
+    unsigned nth = count == 0 ? 0 : round % count;
+
+    for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (CPU_ISSET(cpu, all) && nth-- == 0) {
+            cpu_set_t one;
+            CPU_ZERO(&one);
+            CPU_SET(cpu, &one);
+            (void)sched_setaffinity(0, sizeof one, &one); /* without it: as it comes */
+            return;
+        }
+    }
+}
+
 static void line_alone(struct perf *perf)
 {
     static const char p50_what[] = "1 producer, 128 B, durable: p50 against fio 4 KiB dsync";
@@ -271,7 +290,12 @@ static void line_alone(struct perf *perf)
     if (!fio_ready(perf, p50_what)) {
         return;
     }
+    cpu_set_t all;
+    const bool know_all = sched_getaffinity(0, sizeof all, &all) == 0;
     for (unsigned round = 0; round < perf->rounds && !stop_asked(); round++) {
+        if (know_all) {
+            hold_on_one(&all, round);
+        }
         for (unsigned turn = 0; turn < 3; turn++) {
             const unsigned who = (turn + round) % 3;
             struct fio_figures figures;
@@ -290,6 +314,9 @@ static void line_alone(struct perf *perf)
                 }
             }
         }
+    }
+    if (know_all) {
+        (void)sched_setaffinity(0, sizeof all, &all);
     }
     /* The faster of the two is the device. */
     const int best =

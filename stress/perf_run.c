@@ -236,6 +236,9 @@ bool weir_bench(const struct perf *perf,
     command_word(&command, "--seconds");
     command_word(&command, "%.3f", seconds);
     command_word(&command, "--json");
+    /* Short, so that the window is over recycled segments, as the peers' files are prewritten. */
+    command_word(&command, "--retain");
+    command_word(&command, "64M");
     weir_form(&command, name);
     for (size_t i = 0; more != NULL && more[i] != NULL; i++) {
         command_word(&command, "%s", more[i]);
