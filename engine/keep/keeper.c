@@ -660,9 +660,9 @@ static uint64_t prepare_ahead(struct weir__keeper *keeper, uint64_t now_ns, bool
     const uint64_t wait = result == 0 ? fill_may_wait(keeper) : 0;
     if (wait > 0) {
         /* A trim kicks; else a look in time. */
-        const uint64_t wait_ms =
-            state->use_per_ms == 0 ? KEEPER_TICK_NS / NS_PER_MS : wait / state->use_per_ms + 1;
-        return now_ns + weir__min_u64(wait_ms * NS_PER_MS, KEEPER_TICK_NS);
+        const uint64_t wait_ms = state->use_per_ms == 0 ? WEIR__KEEPER_TICK_NS / NS_PER_MS
+                                                        : wait / state->use_per_ms + 1;
+        return now_ns + weir__min_u64(wait_ms * NS_PER_MS, WEIR__KEEPER_TICK_NS);
     }
     if (result == 1) {
         /* The error stands until a segment is there: who waits for space would only be put off
