@@ -421,7 +421,11 @@ struct seen {
 static void records_read(const struct known_log *known, struct weir_log *log, struct seen *seen)
 {
     struct weir_cursor *cursor = NULL;
-    seen->end = weir_cursor_open(log, WEIR_LSN_OLDEST, WEIR_WRITTEN, 0, &cursor);
+    struct weir_error error;
+    seen->end = weir_cursor_open_with(log, WEIR_LSN_OLDEST, WEIR_WRITTEN, 0, &cursor, &error);
+    if (seen->end != 0) {
+        seen->end_lsn = error.lsn;
+    }
     while (seen->end == 0) {
         struct weir_entry entry;
         seen->end = weir_cursor_next(cursor, WEIR_TRY, &entry);
@@ -438,7 +442,6 @@ static void records_read(const struct known_log *known, struct weir_log *log, st
         seen->records++;
     }
     if (cursor != NULL && seen->end != WEIR_EEND) {
-        struct weir_error error;
         (void)weir_cursor_error(cursor, &error);
         seen->end_lsn = error.lsn;
     }
@@ -469,7 +472,8 @@ static bool whole(const struct weir_report *report)
 }
 
 /* NULL: it is as it must be. */
-static const char *judge(enum due due,
+static const char *judge(const struct rot_case *rot,
+                         enum due due,
                          const struct known_log *known,
                          const struct known_batch *batch,
                          int scan_code,
@@ -521,20 +525,24 @@ static const char *judge(enum due due,
     default:
         break;
     }
-    /* DUE_LOUD. Of the two, an opening that looks from the checkpoint on may see nothing of it. */
+    /* DUE_LOUD. A writer's opening, which looks from the checkpoint on, may see nothing of it. */
     if (!loud) {
         return "the scan does not call it corrupt";
+    }
+    if (batch == NULL && rot->kind == FLIP_SEGMENT) {
+        const weir_lsn base = weir__align_down(rot->number / 8, SEGMENT_BYTES);
+        if (reader->open_code != 0 || reader->end != WEIR_ECORRUPT || reader->end_lsn != base ||
+            report->bad_lsn != base) {
+            return "a segment's header is not told by its LSN";
+        }
     }
     if (batch != NULL) {
         if (reader->open_code != 0 || reader->end != WEIR_ECORRUPT) {
             return "no error to the reader";
         }
-        /* A cursor that finds no beginning is none that could be asked where. */
-        const bool first = batch == &known->batches[0];
-        const weir_lsn from = first ? 0 : batch[-1].end;
-        if (report->bad_lsn < from || report->bad_lsn >= batch->end ||
-            (!(first && reader->end_lsn == UINT64_MAX) &&
-             (reader->end_lsn < from || reader->end_lsn >= batch->end))) {
+        const weir_lsn from = batch == &known->batches[0] ? 0 : batch[-1].end;
+        if (report->bad_lsn < from || report->bad_lsn >= batch->end || reader->end_lsn < from ||
+            reader->end_lsn >= batch->end) {
             return "the error names another place";
         }
         if (reader->records != batch->records_before) {
@@ -604,7 +612,7 @@ static bool case_run(struct job *job, uint64_t number)
         job->by_reader += reader.end == WEIR_ECORRUPT || reader.end == WEIR_EUNREADABLE;
         job->by_writer += writer.open_code != 0;
     }
-    const char *const why = judge(due, known, batch, scan_code, &report, &reader, &writer);
+    const char *const why = judge(&rot, due, known, batch, scan_code, &report, &reader, &writer);
     if (why == NULL) {
         return true;
     }

@@ -165,7 +165,7 @@ static void config_fill(struct weir__cursor_config *config,
         .block_bytes = log->block_bytes,
         .log_id = log->log_id,
         .batch_bytes = log->options.slot_bytes,
-        .level = level,
+        .level = !own && level == WEIR_APPENDED ? WEIR_WRITTEN : level,
         .read_ahead = (flags & WEIR_CURSOR_READ_AHEAD) != 0,
         .live_tail = !own || log->dir.direct, /* our own buffered writes are in the page cache */
         .limit = own ? own_limit : other_limit,
@@ -181,11 +181,12 @@ static void config_fill(struct weir__cursor_config *config,
     config->batch_bytes_max = weir__max_u64(log->options.segment_bytes, (uint64_t)1 << 30);
 }
 
-int weir_cursor_open(struct weir_log *log,
-                     weir_lsn lsn,
-                     enum weir_level level,
-                     unsigned flags,
-                     struct weir_cursor **cursor_out)
+static int cursor_open(struct weir_log *log,
+                       weir_lsn lsn,
+                       enum weir_level level,
+                       unsigned flags,
+                       struct weir_cursor **cursor_out,
+                       struct weir__fault *fault)
 {
     int code = weir__log_usable(log);
 
@@ -206,9 +207,8 @@ int weir_cursor_open(struct weir_log *log,
     }
     if (code == 0) {
         struct weir__cursor_config config;
-        struct weir__fault fault = WEIR__FAULT_NONE;
         config_fill(&config, cursor, level, flags);
-        code = weir__cursor_open(&config, lsn, &cursor->inner, &fault);
+        code = weir__cursor_open(&config, lsn, &cursor->inner, fault);
     }
     if (code != 0) {
         if (cursor->pin) {
@@ -220,6 +220,34 @@ int weir_cursor_open(struct weir_log *log,
     weir__fetch_add(&log->cursors, 1u, acq_rel);
     *cursor_out = cursor;
     return 0;
+}
+
+int weir_cursor_open_with(struct weir_log *log,
+                          weir_lsn lsn,
+                          enum weir_level level,
+                          unsigned flags,
+                          struct weir_cursor **cursor_out,
+                          struct weir_error *error_out)
+{
+    struct weir__fault fault = WEIR__FAULT_NONE;
+    int code = cursor_open(log, lsn, level, flags, cursor_out, &fault);
+
+    if (code != 0 && error_out) {
+        /* Refused before anything was looked at. */
+        (void)
+            weir__fault_set(&fault, code, "", UINT64_MAX, UINT64_MAX, "%s", weir__code_text(code));
+        weir__error_from_fault(&fault, error_out);
+    }
+    return code;
+}
+
+int weir_cursor_open(struct weir_log *log,
+                     weir_lsn lsn,
+                     enum weir_level level,
+                     unsigned flags,
+                     struct weir_cursor **cursor_out)
+{
+    return weir_cursor_open_with(log, lsn, level, flags, cursor_out, NULL);
 }
 
 /* Brings what the inner cursor did since last time into the log's sums: now and then, not per

@@ -9,7 +9,7 @@
  *   3. the header is judged against P, and a batch that ends above the limit is left alone: it is
  * not there yet;
  *   4. frames and padding are verified in one go, where they lie in the window if they lie there in
- * one piece, else in a buffer;
+ * one piece, else in a buffer; a segment's own header was verified when the cursor turned to it;
  *   5. only then is the first record shown. P moves when the last one was.
  *
  * What can fail: the bytes. A failure is not believed at once. The oldest LSN is read again (the
@@ -77,6 +77,9 @@ struct weir__cursor {
     bool in_hand;    /* there is a current batch */
     bool shown;      /* `last` holds the batch of the last record */
     struct weir__range window_range;
+    /* Segments whose headers hold: the last two, since a log's end may lie between two. base ==
+     * end: none. */
+    struct weir__range headed[2];
 
     struct weir__position position;
     weir_lsn start; /* records below it are skipped */
@@ -263,6 +266,7 @@ static int cursor_reconsider(struct weir__cursor *cursor,
     }
     weir__window_forget(cursor->window);
     cursor->turned = false;
+    memset(cursor->headed, 0, sizeof cursor->headed);
     cursor->home = (struct weir__range){0};
     cursor->exit_known = false;
     cursor->doubt = true;
@@ -306,6 +310,52 @@ static bool cursor_segment(struct weir__cursor *cursor,
     return config->refresh(config->ctx) >= 0 && weir__catalog_find(config->catalog, lsn, range_out);
 }
 
+static bool range_same(struct weir__range a, struct weir__range b)
+{
+    return a.base == b.base && a.end == b.end;
+}
+
+/* The window has turned to a segment of the log: it must say so itself. The bytes that are read here
+ * are those in front of its first batch. */
+static int cursor_check_header(struct weir__cursor *cursor,
+                               const struct cursor_view *view,
+                               struct weir__range range,
+                               struct weir__fault *fault)
+{
+    const struct weir__cursor_config *const config = &cursor->config;
+    if (range_same(cursor->headed[0], range) || range_same(cursor->headed[1], range)) {
+        return 0;
+    }
+    uint8_t bytes[WEIR__SEGMENT_HEADER_BYTES];
+    int result = weir__window_copy(cursor->window,
+                                   range.base,
+                                   view->files_limit,
+                                   bytes,
+                                   sizeof bytes,
+                                   fault);
+    if (result < 0) {
+        return cursor_fault(fault, result, range, range.base, "segment header could not be read");
+    }
+    struct weir__segment_header header;
+    const char *why = NULL;
+    result = weir__segment_header_decode(bytes, &header, &why);
+    if (result == 0 && header.log_id != config->log_id) {
+        why = "segment header of another log";
+        result = WEIR_ECORRUPT;
+    } else if (result == 0 &&
+               (header.base != range.base || header.bytes != range.end - range.base ||
+                header.block_bytes != config->block_bytes)) {
+        why = "segment header that names other LSNs or blocks than the log has here";
+        result = WEIR_ECORRUPT;
+    }
+    if (result < 0) {
+        return cursor_fault(fault, result, range, range.base, why);
+    }
+    cursor->headed[1] = cursor->headed[0];
+    cursor->headed[0] = range;
+    return 0;
+}
+
 /* Turns the window to a segment. Near the end of a log that is being written the page cache may
  * hold what a direct write of another process has replaced. */
 static int cursor_turn(struct weir__cursor *cursor,
@@ -313,8 +363,7 @@ static int cursor_turn(struct weir__cursor *cursor,
                        struct weir__range range,
                        struct weir__fault *fault)
 {
-    if (cursor->turned && cursor->window_range.base == range.base &&
-        cursor->window_range.end == range.end) {
+    if (cursor->turned && range_same(cursor->window_range, range)) {
         return 0;
     }
     weir__window_past_cache(cursor->window,
@@ -323,7 +372,10 @@ static int cursor_turn(struct weir__cursor *cursor,
     /* Below the limit nothing changes any more, and what does not verify is read again past the
      * cache. */
     weir__window_cached_below(cursor->window, cursor->doubt ? 0 : view->files_limit);
-    const int result = weir__window_turn(cursor->window, range, false, fault);
+    int result = weir__window_turn(cursor->window, range, false, fault);
+    if (result == 0) {
+        result = cursor_check_header(cursor, view, range, fault);
+    }
     cursor->turned = result == 0;
     cursor->window_range = range;
     return result;
@@ -628,6 +680,14 @@ static int cursor_find(struct weir__cursor *cursor,
     }
     if (result > 0 && (found_out->end > view->limit ||
                        (!found_out->in_memory && found_out->end > view->files_limit))) {
+        if (cursor->config.level != WEIR_APPENDED) {
+            /* These limits are ends of batches. One of the two is not the log's. */
+            return cursor_fault(fault,
+                                WEIR_ECORRUPT,
+                                found_out->range,
+                                found_out->batch.lsn,
+                                "batch reaches beyond the limit, which is none's end");
+        }
         return 0;
     }
     return result;

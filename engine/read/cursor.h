@@ -27,7 +27,8 @@ struct weir__cursor_config {
 
     /* Batches that end at or below it may be shown at this level. Never falls within an epoch.
      * For WEIR_DURABLE and WEIR_WRITTEN it is where a batch ends, so that a batch which is
-     * missing below it is known to be missing; for WEIR_APPENDED it may lie anywhere. */
+     * missing below it is known to be missing, and one that reaches over it is corruption (a
+     * checkpoint that is not the log's); for WEIR_APPENDED it may lie anywhere. */
     weir_lsn (*limit)(void *ctx, enum weir_level level);
     weir_lsn (*oldest)(void *ctx);
     struct weir__epoch (*newest)(void *ctx);
@@ -51,18 +52,19 @@ struct weir__cursor_counts {
 };
 
 /* A cursor in front of the first record at or after lsn (WEIR_LSN_OLDEST: the oldest). Reads at
- * most the batch headers of one segment, and what is in memory. 0 also where there is nothing
- * yet; WEIR_EPASSED; WEIR_ECORRUPT; WEIR_EUNREADABLE; -ENOMEM; an errno. On failure `fault` (may
- * be NULL) says more. */
+ * most the headers of one segment and of its batches, and what is in memory. 0 also where there is
+ * nothing yet; WEIR_EPASSED; WEIR_ECORRUPT; WEIR_EUNREADABLE; WEIR_EFORMAT; -ENOMEM; an errno. On
+ * failure `fault` (may be NULL) says more. */
 int weir__cursor_open(const struct weir__cursor_config *config,
                       weir_lsn lsn,
                       struct weir__cursor **cursor_out,
                       struct weir__fault *fault);
-/* The next record, of a batch that verified as a whole. entry_out->data lives until the next
+/* The next record, of a batch that verified as a whole, from a segment whose header did, or from
+ * memory. entry_out->data lives until the next
  * call. WEIR_EEND: wait() said that there is none; WEIR_EPASSED: it was trimmed; WEIR_EEPOCH:
  * the log was cut below the position, fault.lsn says where (a cut at the position itself takes
- * nothing away: the new epoch goes on from there); WEIR_ECORRUPT, WEIR_EUNREADABLE, -ENOMEM, an
- * errno. After any of these the cursor stands where it stood, and may be asked again. */
+ * nothing away: the new epoch goes on from there); WEIR_ECORRUPT, WEIR_EUNREADABLE, WEIR_EFORMAT,
+ * -ENOMEM, an errno. After any of these the cursor stands where it stood, and may be asked again. */
 int weir__cursor_next(struct weir__cursor *cursor,
                       uint64_t deadline_ns,
                       struct weir_entry *entry_out);

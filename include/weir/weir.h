@@ -444,8 +444,9 @@ struct weir_entry {
  * lsn          WEIR_LSN_OLDEST, or any position; below the oldest: WEIR_EPASSED
  * level        what records must have reached to be shown. A log opened read-only takes every
  *              level: APPENDED is then WRITTEN
- * Return       0 | WEIR_EPASSED | WEIR_ECORRUPT | WEIR_EUNREADABLE | -EAGAIN 64 cursors pin already
- *              | -ENOMEM | -EINVAL | WEIR_EFORKED | an errno
+ * Return       0 | WEIR_EPASSED | WEIR_ECORRUPT, WEIR_EUNREADABLE, WEIR_EFORMAT met on the way to
+ *              the first record | -EAGAIN 64 cursors pin already | -ENOMEM | -EINVAL |
+ *              WEIR_EFORKED | an errno
  * Threads      a cursor is used by one thread at a time; cursors are independent. Progress: may
  *              read one segment's headers
  * Ownership    the cursor is the caller's until weir_cursor_close, which must come before
@@ -455,13 +456,22 @@ WEIR_API int weir_cursor_open(struct weir_log *log,
                               enum weir_level level,
                               unsigned flags,
                               struct weir_cursor **cursor_out);
+/* The same, and on failure error_out (may be NULL) says where and why: file, offset and LSN of what
+ * does not verify on the way to the first record; the oldest LSN for WEIR_EPASSED. */
+WEIR_API int weir_cursor_open_with(struct weir_log *log,
+                                   weir_lsn lsn,
+                                   enum weir_level level,
+                                   unsigned flags,
+                                   struct weir_cursor **cursor_out,
+                                   struct weir_error *error_out);
 
-/* The next record, verified.
+/* The next record, verified: the header of the segment that holds it, and its batch as a whole,
+ * which for what is still in the writer's memory is the batch alone.
  * timeout_ns   how long to wait at the tail: WEIR_TRY, WEIR_FOREVER or ns from now
  * Return       0 | WEIR_EEND none yet (also after the timeout), or never one (log shut down) |
  *              WEIR_EPASSED trimmed meanwhile, and its file is gone | WEIR_ECORRUPT,
- *              WEIR_EUNREADABLE: weir_cursor_error says where | WEIR_EEPOCH the log was cut below
- *              this position. After an error the position is unchanged
+ *              WEIR_EUNREADABLE, WEIR_EFORMAT: weir_cursor_error says where | WEIR_EEPOCH the log
+ *              was cut below this position. After an error the position is unchanged
  * Progress     reads; sleeps up to timeout_ns */
 WEIR_API int
 weir_cursor_next(struct weir_cursor *cursor, int64_t timeout_ns, struct weir_entry *entry_out);

@@ -69,7 +69,15 @@ static struct shown read_all(struct weir_log *log, enum weir_level level)
 {
     struct shown shown = {.digest = UINT64_C(0xcbf29ce484222325)};
     struct weir_cursor *cursor = NULL;
-    shown.end = weir_cursor_open(log, WEIR_LSN_OLDEST, level, 0, &cursor);
+    struct weir_error error;
+    shown.end = weir_cursor_open_with(log, WEIR_LSN_OLDEST, level, 0, &cursor, &error);
+    if (shown.end != 0) {
+        holds(error.code == shown.end && error.lsn != UINT64_MAX,
+              "a cursor that does not open has a place",
+              0,
+              0);
+        shown.end_lsn = error.lsn;
+    }
     while (shown.end == 0) {
         struct weir_entry entry;
         shown.end = weir_cursor_next(cursor, WEIR_TRY, &entry);
@@ -79,7 +87,6 @@ static struct shown read_all(struct weir_log *log, enum weir_level level)
         }
     }
     if (cursor != NULL && shown.end != WEIR_EEND) {
-        struct weir_error error;
         holds(weir_cursor_error(cursor, &error) == shown.end && error.lsn != UINT64_MAX,
               "a reader's error has a place",
               shown.last,
@@ -198,10 +205,7 @@ static void look_by_scan(struct memory_dir *memory,
           second.end_lsn);
     holds(first.why[0] != '\0', "the end has a reason", first.verdict, 0);
     if (reader_code == 0 && verdict_whole(reader_report) && reader->end == WEIR_EEND &&
-        reader_report->oldest_lsn == first.oldest_lsn && first.error.offset != 0 &&
-        first.end_lsn >= reader_report->scan_from_lsn) {
-        /* No reader looks at segment headers below the checkpoint; and one that a forged checkpoint
-         * lies to waits there for the rest of a batch. */
+        reader_report->oldest_lsn == first.oldest_lsn) {
         holds(verdict_whole(&first) && first.end_lsn == reader_report->end_lsn,
               "what a reader reads whole is whole",
               first.end_lsn,

@@ -2,6 +2,7 @@
  * Cursors as a user meets them: what each level shows, where a cursor begins and how long it waits,
  * and what it says when the log was trimmed, cut, damaged, shut down or poisoned under it. Pins
  * stand in test_api_trim.c, cursors and weir_close in test_api_life.c. */
+#include "format/control.h"
 #include "port/clock.h"
 #include "support/rig.h"
 #include "support/threads.h"
@@ -753,6 +754,131 @@ static void a_cursor_learns_that_the_log_was_cut(void **state)
     rig_destroy(&rig);
 }
 
+/* A cursor that does not open says why, also where nothing was looked at. */
+static void a_cursor_that_does_not_open_says_why(void **state)
+{
+    (void)state;
+    struct rig rig;
+    struct weir_cursor *cursor = NULL;
+    struct weir_error error;
+    rig_make(&rig, posix_way);
+    rig.options.first_lsn = (weir_lsn)8 * RIG_SEGMENT;
+    assert_int_equal(rig_open_plain(&rig), 0);
+    append(&rig, 0, 10, NULL);
+    assert_int_equal(weir_cursor_open_with(rig.log, 1, WEIR_DURABLE, 0, &cursor, &error),
+                     WEIR_EPASSED);
+    assert_int_equal(error.code, WEIR_EPASSED);
+    assert_int_equal(error.lsn, weir_oldest_lsn(rig.log));
+    assert_int_equal(
+        weir_cursor_open_with(rig.log, 1, WEIR_DURABLE, WEIR_CURSOR_PIN, &cursor, &error),
+        WEIR_EPASSED);
+    assert_int_equal(error.code, WEIR_EPASSED);
+    assert_int_equal(weir_cursor_open_with(rig.log, 0, WEIR_DURABLE, 8, &cursor, &error), -EINVAL);
+    assert_int_equal(error.code, -EINVAL);
+    assert_int_equal(error.lsn, UINT64_MAX);
+    assert_true(error.text[0] != '\0');
+    assert_null(cursor);
+    assert_int_equal(rig_close(&rig), 0);
+    rig_destroy(&rig);
+}
+
+/* Somebody wrote a control file whose checkpoint and promise lie inside a batch, and sound it is: the
+ * opening believes it. What is read then is no end of the log. */
+static void a_forged_checkpoint_is_told_by_readers(void **state)
+{
+    (void)state;
+    struct rig rig;
+    struct weir_error error;
+    char path[TEMP_DIR_BYTES];
+    weir_lsn last = 0;
+    rig_make(&rig, posix_way);
+    assert_int_equal(rig_open_plain(&rig), 0);
+    append(&rig, 0, 8, &last);
+    assert_int_equal(rig_close(&rig), 0);
+    temp_dir_join(rig.path, "weir.control", path);
+    const int file = open(path, O_RDWR | O_CLOEXEC);
+    assert_true(file >= 0);
+    for (off_t at = 0; at < 2 * (off_t)WEIR__CONTROL_COPY_OFFSET; at += WEIR__CONTROL_COPY_OFFSET) {
+        uint8_t copy[WEIR__CONTROL_USED_BYTES];
+        struct weir__control control;
+        assert_int_equal(pread(file, copy, sizeof copy, at), sizeof copy);
+        assert_int_equal(weir__control_decode(copy, &control, NULL), 0);
+        control.promise = last - HEADER + RIG_BLOCK;
+        control.checkpoint.lsn = control.promise;
+        weir__control_encode(&control, copy);
+        assert_int_equal(pwrite(file, copy, sizeof copy, at), sizeof copy);
+    }
+    assert_int_equal(close(file), 0);
+    for (int level = 0; level < LEVELS; level++) {
+        struct weir_log *const log = open_reader(&rig);
+        struct weir_cursor *const cursor =
+            open_cursor(log, WEIR_LSN_OLDEST, (enum weir_level)level, 0);
+        for (uint64_t tag = 0; tag < 7; tag++) {
+            expect_record(cursor, WEIR_TRY, tag);
+        }
+        struct weir_entry entry;
+        assert_int_equal(weir_cursor_next(cursor, WEIR_TRY, &entry), WEIR_ECORRUPT);
+        assert_int_equal(weir_cursor_error(cursor, &error), WEIR_ECORRUPT);
+        assert_int_equal(error.lsn, last - HEADER);
+        weir_cursor_close(cursor);
+        assert_int_equal(weir_close(log, NULL), 0);
+    }
+    rig_destroy(&rig);
+}
+
+/* A segment's own header, below the checkpoint, where no opening looks: readers do. */
+static void a_damaged_segment_header_is_told_by_readers(void **state)
+{
+    (void)state;
+    struct rig rig;
+    struct weir_error error;
+    char name[TEMP_DIR_BYTES];
+    rig_make(&rig, posix_way);
+    assert_int_equal(rig_open_plain(&rig), 0);
+    append(&rig, 0, 100, NULL);
+    assert_int_equal(rig_close(&rig), 0);
+    assert_int_equal(rig_open_plain(&rig), 0); /* the checkpoint stands at the end */
+    size_t first = 0;                          /* record of the second segment */
+    while (rig.ledger.entries[first].lsn < RIG_SEGMENT) {
+        first++;
+    }
+    for (int i = 0; i < 4; i++) {
+        const unsigned flags = i % 2 == 1 ? WEIR_CURSOR_READ_AHEAD : 0;
+        struct weir_log *const log = i < 2 ? rig.log : open_reader(&rig);
+        struct weir_report report;
+        weir_log_report(log, &report);
+        assert_int_equal(report.verdict, WEIR_VERDICT_CLEAN);
+        flip(&rig, RIG_SEGMENT + 40, name);
+        struct weir_cursor *const cursor = open_cursor(log, WEIR_LSN_OLDEST, WEIR_DURABLE, flags);
+        for (uint64_t tag = 0; tag < first; tag++) {
+            expect_record(cursor, PATIENCE, tag);
+        }
+        expect_error(cursor, WEIR_ECORRUPT, &error);
+        assert_string_equal(error.file, name);
+        assert_int_equal(error.lsn, RIG_SEGMENT);
+        assert_int_equal(error.offset, 0);
+        struct weir_cursor *behind = NULL;
+        assert_int_equal(weir_cursor_open_with(log,
+                                               rig.ledger.entries[first + 3].lsn,
+                                               WEIR_DURABLE,
+                                               flags,
+                                               &behind,
+                                               &error),
+                         WEIR_ECORRUPT);
+        assert_int_equal(error.lsn, RIG_SEGMENT);
+        flip(&rig, RIG_SEGMENT + 40, name);
+        for (uint64_t tag = first; tag < 100; tag++) {
+            expect_record(cursor, PATIENCE, tag);
+        }
+        weir_cursor_close(cursor);
+        if (log != rig.log) {
+            assert_int_equal(weir_close(log, NULL), 0);
+        }
+    }
+    assert_int_equal(rig_close(&rig), 0);
+    rig_destroy(&rig);
+}
+
 /* One bit of a payload or of a header, somewhere in the middle of a file: everything before it
  * comes, then the place, again and again; when the bit is right again, everything behind it. */
 static void damage_is_told_with_its_place(void **state)
@@ -787,12 +913,22 @@ static void damage_is_told_with_its_place(void **state)
 
         /* To begin behind it in its segment, its header is needed and its payload is not. */
         struct weir_cursor *behind = NULL;
-        const int code =
-            weir_cursor_open(log, rig.ledger.entries[bad + 5].lsn, WEIR_DURABLE, flags, &behind);
+        const int code = weir_cursor_open_with(log,
+                                               rig.ledger.entries[bad + 5].lsn,
+                                               WEIR_DURABLE,
+                                               flags,
+                                               &behind,
+                                               &error);
         assert_int_equal(code, header ? WEIR_ECORRUPT : 0);
         if (code == 0) {
             expect_record(behind, PATIENCE, bad + 5);
             weir_cursor_close(behind);
+        } else {
+            assert_int_equal(error.code, code);
+            assert_string_equal(error.file, name);
+            assert_int_equal(error.lsn, record - HEADER);
+            assert_int_equal(error.offset, error.lsn % RIG_SEGMENT);
+            assert_true(error.text[0] != '\0');
         }
         flip(&rig, header ? record - HEADER + 20 : record + FRAME + 3000, name);
         for (uint64_t tag = bad; tag < count; tag++) {
@@ -951,6 +1087,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(another_process_reads_beside_the_writer),
         cmocka_unit_test(a_cursor_is_passed_by_a_trim),
         cmocka_unit_test(a_cursor_learns_that_the_log_was_cut),
+        cmocka_unit_test(a_cursor_that_does_not_open_says_why),
+        cmocka_unit_test(a_forged_checkpoint_is_told_by_readers),
+        cmocka_unit_test(a_damaged_segment_header_is_told_by_readers),
         cmocka_unit_test(damage_is_told_with_its_place),
         cmocka_unit_test(a_block_that_cannot_be_read_is_told_with_its_place),
         cmocka_unit_test(a_log_that_is_shut_down_is_read_to_its_end),

@@ -39,13 +39,13 @@ int reader_open(struct reader *reader)
         text_failure(reader->verb, reader->dir, rc, &error);
         return rc;
     }
-    rc = weir_cursor_open(reader->log,
-                          reader->from,
-                          level_choose(reader),
-                          reader->follow ? 0 : WEIR_CURSOR_READ_AHEAD,
-                          &reader->cursor);
+    rc = weir_cursor_open_with(reader->log,
+                               reader->from,
+                               level_choose(reader),
+                               reader->follow ? 0 : WEIR_CURSOR_READ_AHEAD,
+                               &reader->cursor,
+                               &error);
     if (rc != 0) {
-        error.lsn = reader->from;
         text_failure(reader->verb, reader->dir, rc, &error);
         reader_close(reader);
     }

@@ -4,6 +4,8 @@
  *
  * The reader here plays the log's part towards the cursor: positions, memory and waiting are
  * fields that a test sets. */
+#include "base/bytes.h"
+#include "base/crc32c.h"
 #include "base/num.h"
 #include "port/clock.h"
 #include "port/tsan.h"
@@ -786,6 +788,41 @@ static void cursor_shows_nothing_above_the_limit_of_its_level(void **state)
     }
 }
 
+/* Of the levels whose limits are ends of batches, one that is not is told: somebody named a position
+ * that is not the log's. Waiting for the rest would be waiting for ever. */
+static void cursor_tells_a_limit_that_is_no_batchs_end(void **state)
+{
+    struct reader *const reader = *state;
+    log_builder_init(&reader->log, NULL);
+    build_all(&reader->log);
+    reader_begin(reader);
+    for (int level = WEIR_DURABLE; level <= WEIR_WRITTEN; level++) {
+        reader->level = (enum weir_level)level;
+        for (size_t i = 0; i < reader->log.batch_count; i++) {
+            const struct log_builder_batch *const batch = &reader->log.batches[i];
+            if (batch->end - batch->header.lsn <= reader->log.block_bytes) {
+                continue;
+            }
+            reader_catch_up(reader);
+            for (int below = 0; below <= level; below++) {
+                reader->limits[below] = batch->header.lsn + reader->log.block_bytes;
+            }
+            reader_open(reader, WEIR_LSN_OLDEST);
+            const size_t before = records_below(reader, batch->header.lsn);
+            for (size_t j = 0; j < before; j++) {
+                expect_record(reader, j);
+            }
+            struct weir_entry entry;
+            assert_int_equal(reader_next(reader, &entry), WEIR_ECORRUPT);
+            assert_int_equal(weir__cursor_fault(reader->cursor)->code, WEIR_ECORRUPT);
+            assert_int_equal(weir__cursor_fault(reader->cursor)->lsn, batch->header.lsn);
+            /* The same on the way to its records. */
+            assert_int_equal(reader_try_open(reader, batch->header.lsn), WEIR_ECORRUPT);
+            assert_int_equal(reader->fault.lsn, batch->header.lsn);
+        }
+    }
+}
+
 /* Batches that are in no file yet come from memory, and what stands in their place on disk is
  * not looked at. */
 static void cursor_prefers_batches_in_memory(void **state)
@@ -1112,7 +1149,8 @@ static size_t read_all(struct reader *reader, int *code_out)
 }
 
 /* One bit of one byte, for every byte but some of long payloads and of what nobody reads: what
- * lies in front is shown, the batch is not, and the fault names it. */
+ * lies in front is shown, the batch is not, or nothing of the segment whose header it is, and the
+ * fault names it. */
 static void cursor_finds_every_flipped_byte(void **state)
 {
     struct reader *const reader = *state;
@@ -1131,22 +1169,30 @@ static void cursor_finds_every_flipped_byte(void **state)
                    !(lsn >= log->batches[hit].header.lsn && lsn < log->batches[hit].end)) {
                 hit++;
             }
-            const bool far = hit == log->batch_count || (lsn > log->batches[hit].header.lsn + 400 &&
-                                                         lsn + 100 < log->batches[hit].end);
+            const bool header = lsn < range.base + WEIR__SEGMENT_HEADER_BYTES;
+            if (header) { /* the segment's first batch is the first that is not shown */
+                hit = 0;
+                while (hit < log->batch_count && log->batches[hit].header.lsn < range.base) {
+                    hit++;
+                }
+            }
+            const bool far =
+                !header && (hit == log->batch_count || (lsn > log->batches[hit].header.lsn + 400 &&
+                                                        lsn + 100 < log->batches[hit].end));
             step = far ? 23 : EVERY_LSN;
             const bool gap =
                 hit < log->batch_count && (log->batches[hit].header.flags & WEIR__BATCH_GAP) != 0;
             const bool harmless =
                 hit == log->batch_count ||
-                (gap && lsn >= log->batches[hit].header.lsn + WEIR__BATCH_HEADER_BYTES);
+                (gap && !header && lsn >= log->batches[hit].header.lsn + WEIR__BATCH_HEADER_BYTES);
             log_builder_flip(&reader->log, lsn, (uint8_t)(1u << (lsn % 8)));
             int code = 0;
             const size_t count = read_all(reader, &code);
-            if (harmless || log->batches[hit].header.bytes == 0) {
+            if (harmless || (!header && log->batches[hit].header.bytes == 0)) {
                 /* A skip's payload means nothing; a gap's inside neither. */
                 assert_true(!harmless || (code == WEIR_EEND && count == log->record_count));
             }
-            if (!harmless && code == WEIR_EEND) {
+            if (!harmless && !header && code == WEIR_EEND) {
                 /* Only the payload of a skip is not covered by a checksum. */
                 assert_int_equal(count, log->record_count);
                 const uint8_t *const image = log->batches[hit].image;
@@ -1174,8 +1220,9 @@ static void cursor_finds_every_flipped_byte(void **state)
                 const struct weir__fault *const fault =
                     reader->cursor != NULL ? weir__cursor_fault(reader->cursor) : &reader->fault;
                 assert_string_equal(fault->file, name);
-                assert_true(fault->lsn >= log->batches[hit].header.lsn &&
-                            fault->lsn < log->batches[hit].end);
+                assert_true(header ? fault->lsn == range.base
+                                   : fault->lsn >= log->batches[hit].header.lsn &&
+                                         fault->lsn < log->batches[hit].end);
                 assert_int_equal(fault->offset, fault->lsn - range.base);
                 assert_true(fault->text[0] != '\0');
             }
@@ -1186,6 +1233,77 @@ static void cursor_finds_every_flipped_byte(void **state)
             }
         }
     }
+}
+
+/* A segment's header that is sound and not the one that belongs there; then the log goes on as if
+ * nothing had been. */
+static void cursor_refuses_a_header_that_is_not_this_segments(void **state)
+{
+    struct reader *const reader = *state;
+    log_builder_init(&reader->log, NULL);
+    build_all(&reader->log);
+    reader_begin(reader);
+    struct log_builder *const log = &reader->log;
+    const struct weir__range range = log->segments[1];
+    size_t before = 0;
+    while (log->batches[log->records[before].batch].header.lsn < range.base) {
+        before++;
+    }
+    char name[WEIR__SEGMENT_NAME_BYTES];
+    weir__segment_name(range.base, range.end, name);
+    uint8_t right[WEIR__SEGMENT_HEADER_BYTES];
+    log_builder_peek(log, range.base, right, sizeof right);
+    for (int field = 0; field < 5; field++) {
+        struct weir__segment_header header;
+        uint8_t wrong[WEIR__SEGMENT_HEADER_BYTES];
+        assert_int_equal(weir__segment_header_decode(right, &header, NULL), 0);
+        int code = WEIR_ECORRUPT;
+        switch (field) {
+        case 0:
+            header.log_id++;
+            break;
+        case 1:
+            header.base += header.bytes;
+            break;
+        case 2:
+            header.bytes += log->block_bytes;
+            break;
+        case 3:
+            header.block_bytes *= 2;
+            break;
+        default: /* of a build to come */
+            code = WEIR_EFORMAT;
+            break;
+        }
+        weir__segment_header_encode(&header, wrong);
+        if (field == 4) {
+            weir__put_u32(wrong + 8, 2);
+            weir__put_u32(wrong + 4, weir__crc32c(0, wrong + 8, sizeof wrong - 8));
+        }
+        reader_open(reader, WEIR_LSN_OLDEST);
+        log_builder_poke(&reader->log, range.base, wrong, sizeof wrong);
+        for (size_t i = 0; i < before; i++) {
+            expect_record(reader, i);
+        }
+        expect_fault(reader, code);
+        const struct weir__fault *const fault = weir__cursor_fault(reader->cursor);
+        assert_string_equal(fault->file, name);
+        assert_int_equal(fault->lsn, range.base);
+        assert_int_equal(fault->offset, 0);
+        assert_int_equal(reader_try_open(reader, range.base + 600), code);
+        assert_int_equal(reader->fault.lsn, range.base);
+        log_builder_poke(&reader->log, range.base, right, sizeof right);
+        reader_open(reader, range.base);
+        expect_records(reader, before, log->record_count);
+    }
+    /* Or that cannot be read. */
+    reader->bad_error = -EIO;
+    reader->bad_offset = 0;
+    reader->bad_times = UINT32_MAX;
+    assert_int_equal(reader_try_open(reader, range.base), WEIR_EUNREADABLE);
+    assert_string_equal(reader->fault.file, name);
+    assert_int_equal(reader->fault.lsn, range.base);
+    assert_int_equal(reader->fault.system_code, EIO);
 }
 
 /* Blocks of noise, zeros or other blocks of the same log, anywhere: right records or none. */
@@ -1603,7 +1721,7 @@ static void cursor_refuses_another_log(void **state)
     reader_begin(reader);
     reader->log.log_id = 78;
     assert_int_equal(reader_try_open(reader, WEIR_LSN_OLDEST), WEIR_ECORRUPT);
-    assert_int_equal(reader->fault.lsn, 512);
+    assert_int_equal(reader->fault.lsn, 0); /* the segment's header says so first */
     reader->log.log_id = 77;
     reader->newest.nonce++;
     int code = 0;
@@ -1633,6 +1751,7 @@ int main(int argc, char **argv)
         CURSOR_TEST(cursor_starts_at_an_oldest_in_the_middle),
         CURSOR_TEST(cursor_starts_at_the_new_oldest_when_trimmed_meanwhile),
         CURSOR_TEST(cursor_shows_nothing_above_the_limit_of_its_level),
+        CURSOR_TEST(cursor_tells_a_limit_that_is_no_batchs_end),
         CURSOR_TEST(cursor_prefers_batches_in_memory),
         CURSOR_TEST(cursor_reads_a_log_that_is_only_in_memory),
         CURSOR_TEST(cursor_does_not_trust_memory),
@@ -1642,6 +1761,7 @@ int main(int argc, char **argv)
         CURSOR_TEST(cursor_polls_while_the_limit_lies_inside_a_batch),
         CURSOR_TEST(cursor_tells_what_it_needs_no_more),
         CURSOR_TEST(cursor_finds_every_flipped_byte),
+        CURSOR_TEST(cursor_refuses_a_header_that_is_not_this_segments),
         CURSOR_TEST(cursor_never_shows_wrong_bytes),
         CURSOR_TEST(cursor_looks_again_before_it_complains),
         CURSOR_TEST(cursor_names_a_block_that_cannot_be_read),
