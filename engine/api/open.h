@@ -39,4 +39,9 @@ int weir__open_make_segment(struct weir_log *log,
                             struct weir__ready *ready,
                             struct weir__fault *fault);
 
+/* What a policy comes down to on so many cores. Waiting producers from which on they yield: never below
+ * 2, since one alone has nobody to yield to. Producers that the flusher collects at most. 0: none. */
+uint32_t weir__policy_yield_from(enum weir_policy policy, uint32_t cores);
+uint32_t weir__policy_collect_max(enum weir_policy policy, uint32_t cores);
+
 #endif

@@ -12,23 +12,19 @@
 
 #include <errno.h>
 
-/* Waiting producers from which on they yield. Never below 2: one alone has nobody to yield to. */
-static uint32_t yield_from(const struct weir_log *log)
+uint32_t weir__policy_yield_from(enum weir_policy policy, uint32_t cores)
 {
-    const uint32_t per_core = log->options.policy == WEIR_POLICY_LOW_LATENCY
-                                  ? WEIR__YIELD_CROWD_PER_CORE_LOW
-                                  : WEIR__YIELD_CROWD_PER_CORE;
+    const uint32_t per_core = policy == WEIR_POLICY_LOW_LATENCY ? WEIR__YIELD_CROWD_PER_CORE_LOW
+                                                                : WEIR__YIELD_CROWD_PER_CORE;
 
-    return log->options.policy == WEIR_POLICY_OFF
-               ? 0
-               : (uint32_t)weir__max_u64(2, (uint64_t)per_core * log->cores);
+    return policy == WEIR_POLICY_OFF ? 0 : (uint32_t)weir__max_u64(2, (uint64_t)per_core * cores);
 }
 
-static uint32_t collect_max(const struct weir_log *log)
+uint32_t weir__policy_collect_max(enum weir_policy policy, uint32_t cores)
 {
-    return log->options.policy == WEIR_POLICY_OFF
+    return policy == WEIR_POLICY_OFF
                ? 0
-               : (uint32_t)weir__max_u64(2, (uint64_t)WEIR__COLLECT_PER_CORE * log->cores);
+               : (uint32_t)weir__max_u64(2, (uint64_t)WEIR__COLLECT_PER_CORE * cores);
 }
 
 static void wake_ring(void *ctx)
@@ -87,7 +83,7 @@ static int start_stage(struct weir_log *log,
     config.prepared_end = &log->keeper.prepared_end;
     config.space_error = &log->keeper.space_error;
     config.current_end = &log->keeper.current_end;
-    config.yield_from = yield_from(log);
+    config.yield_from = weir__policy_yield_from(log->options.policy, log->cores);
     config.wake_ring = wake_ring;
     config.ctx = log;
     int code = weir__stage_init(&log->stage,
@@ -143,7 +139,7 @@ static int start_flusher(struct weir_log *log,
             .max_inflight = log->options.max_inflight,
             .lend = log->options.policy != WEIR_POLICY_OFF &&
                     (log->options.io == WEIR_IO_AUTO || log->options.io == WEIR_IO_POSIX),
-            .collect_max = collect_max(log),
+            .collect_max = weir__policy_collect_max(log->options.policy, log->cores),
             .block_bytes = log->block_bytes,
             .log_id = log->log_id,
             .epoch = log->epoch,

@@ -4,10 +4,12 @@
  * Writes a scratch file of 1 MiB, measures small durable writes to it the two ways that `auto`
  * chooses between, removes it. The calling thread. */
 #include "api/error.h"
+#include "api/open.h"
 #include "base/crc32c.h"
 #include "io/transfer.h"
 #include "port/clock.h"
 #include "port/mem.h"
+#include "port/thread.h"
 #include "segment/dir.h"
 
 #include <errno.h>
@@ -232,6 +234,10 @@ int weir_probe(const char *path, struct weir_probe *probe_out, struct weir_error
         code = measure_both(&dir, probe_out, &fault);
     }
     auto_judge(probe_out);
+    probe_out->policy = WEIR_POLICY_DEFAULT;
+    probe_out->cores = weir__cores();
+    probe_out->yield_from = weir__policy_yield_from(probe_out->policy, probe_out->cores);
+    probe_out->collect_max = weir__policy_collect_max(probe_out->policy, probe_out->cores);
     weir__dir_close(&dir);
     weir__mem_exit(&mem);
     if (error_out) {

@@ -695,6 +695,11 @@ struct weir_probe {
     bool sync_implausible;
     enum weir_io io_auto; /* what `auto` comes down to here */
     char io_auto_reason[400];
+    /* The waiting of a log opened here with default options, as in weir_log_info. */
+    enum weir_policy policy;
+    uint32_t cores;
+    uint32_t yield_from;
+    uint32_t collect_max;
 };
 WEIR_API int
 weir_probe(const char *dir, struct weir_probe *probe_out, struct weir_error *error_out);

@@ -1919,6 +1919,10 @@ static void probe_says_what_a_log_would_find(void **state)
     assert_int_equal(probe.chain_ns_p50 != 0, probe.io_uring);
     assert_int_equal(probe.io_auto, probe.io_uring ? WEIR_IO_AUTO : WEIR_IO_POSIX);
     assert_string_not_equal(probe.io_auto_reason, "");
+    assert_int_equal(probe.policy, info.policy);
+    assert_int_equal(probe.cores, info.cores);
+    assert_int_equal(probe.yield_from, info.yield_from);
+    assert_int_equal(probe.collect_max, info.collect_max);
     if (probe.sync_ns_p50 >= 15000 || probe.write_cache == 0) {
         assert_false(probe.sync_implausible);
     } else if (probe.write_cache == 1 && !probe.network) {

@@ -270,6 +270,8 @@ status 0 "$WEIR" doctor .
 for word in "kernel" "io_uring" "file system" "O_DIRECT" "memlock" "memory" "durable write" "auto"; do
     said out "$word"
 done
+grep -Eq '^policy +default: waiting producers yield from [0-9]+ on, up to [0-9]+ are collected; [0-9]+ cores$' out ||
+    fail "doctor does not tell how producers wait: $(grep policy out)"
 for field in backend sq_entries cq_entries threads kernel_poll sq_poll_idle_ms max_inflight direct_io \
     registered_buffers buffer_bytes refused; do
     grep -Eq "^  $field  +[^ ]" out || fail "doctor does not tell $field of the effective config"
@@ -278,6 +280,8 @@ status 0 "$WEIR" doctor --json
 is_json out
 grep -Eq '"io_config":\{"backend":"(uring|posix)","sq_entries":[0-9]+,"cq_entries":[0-9]+,"threads":[0-9]+,"kernel_poll":false,"sq_poll_idle_ms":0,"max_inflight":256,"direct_io":false,"registered_buffers":[0-9]+,"buffer_bytes":65536,"refused":".*"\}' out ||
     fail "doctor --json has another io_config: $(cat out)"
+grep -Eq '"policy":"default","cores":[0-9]+,"yield_from":[0-9]+,"collect_max":[0-9]+,' out ||
+    fail "doctor --json does not tell how producers wait: $(cat out)"
 [ "$(wc -l <out)" -eq 1 ] || fail "doctor --json prints more than a line"
 status 1 "$WEIR" doctor no-such-directory
 

@@ -241,6 +241,12 @@ static void probe_print(const char *dir, const struct weir_probe *probe)
     const char *way = text_io(probe->io_auto);
     const bool named = strncmp(probe->io_auto_reason, way, strlen(way)) == 0;
     printf("auto           %s%s%s\n", named ? "" : way, named ? "" : ": ", probe->io_auto_reason);
+    printf("policy         %s: waiting producers yield from %" PRIu32 " on, up to %" PRIu32
+           " are collected; %" PRIu32 " cores\n",
+           text_policy_words[probe->policy],
+           probe->yield_from,
+           probe->collect_max,
+           probe->cores);
 }
 
 static void probe_json(const char *dir,
@@ -277,6 +283,10 @@ static void probe_json(const char *dir,
     json_member_bool(&json, "sync_implausible", probe->sync_implausible);
     json_member_text(&json, "io_auto", text_io(probe->io_auto));
     json_member_text(&json, "io_auto_reason", probe->io_auto_reason);
+    json_member_text(&json, "policy", text_policy_words[probe->policy]);
+    json_member_u64(&json, "cores", probe->cores);
+    json_member_u64(&json, "yield_from", probe->yield_from);
+    json_member_u64(&json, "collect_max", probe->collect_max);
     io_json(&json, look);
     json_key(&json, "warnings");
     json_begin(&json, '[');
@@ -295,8 +305,8 @@ static const struct verb_text text = {
     .about =
         "Looks at the kernel, io_uring, the file system and the device under DIR (default: the\n"
         "current directory), measures durable writes, says what --io auto comes down to there\n"
-        "and why, what becomes of the default config of weir/io.h, and warns of what stands in\n"
-        "the way of speed or durability, with the way out.\n"
+        "and why, how producers wait by default, what becomes of the default config of\n"
+        "weir/io.h, and warns of what stands in the way of speed or durability, with the way out.\n"
         "Writes a file of 1 MiB to DIR and removes it again.\n",
     .exits = "  0   looked, warnings or not\n"
              "  1   it failed: one line on standard error says what, and where\n"
