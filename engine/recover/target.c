@@ -468,6 +468,8 @@ void weir__target_abandon(struct weir__target *target)
         target->file = -1;
     }
     weir__prepare_abandon(&target->prepare);
+    /* Also one that was made and then not begun with. The lock is ours. */
+    (void)io->ops->unlink(io, target->dir.file, WEIR__PREPARE_NAME);
     /* The control file goes first: without it the rest is no log, whatever happens then. */
     (void)io->ops->unlink(io, target->dir.file, WEIR__CONTROL_NAME);
     for (size_t i = 0; i < target->made_count; i++) {
