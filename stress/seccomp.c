@@ -2,9 +2,10 @@
  * weir-stress seccomp: runs a command under a filter that refuses system calls, as containers
  * do.
  *
- * Two filters: io_uring_setup, _enter and _register fail; and, with --unreadable-from, preads of
- * a file's part from there on fail with EIO: a device that cannot read a part of a file, without
- * the device. The io_uring numbers are the same on every architecture; the rest come from the
+ * Three filters: io_uring_setup, _enter and _register fail; with --old-kernel, other calls that came
+ * after Linux 4.5 fail as they did there; and, with --unreadable-from, preads of a file's part from
+ * there on fail with EIO: a device that cannot read a part of a file, without the device. The
+ * io_uring numbers are the same on every architecture; the rest come from the
  * headers of the machine that this is built for, and the filter only serves programs of that
  * architecture. */
 #include "args.h"
@@ -23,7 +24,11 @@
 enum {
     CALL_IO_URING_FIRST = 425, /* setup, enter, register */
     CALL_IO_URING_LAST = 427,
-    FILTER_MAX = 32,
+    /* The same everywhere, and younger than the headers of this distribution. */
+    CALL_OPENAT2 = 437,
+    CALL_CACHESTAT = 451,
+    ADVICE_WIPEONFORK = 18,
+    FILTER_MAX = 64,
 };
 
 static const struct verb_text text = {
@@ -83,6 +88,35 @@ static void uring_refuse(struct program *program, uint32_t code)
     row_add(program, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, fail_with(code)));
 }
 
+/* Expects the call's number in the accumulator, and leaves it there. */
+static void call_refuse(struct program *program, uint32_t call, uint32_t code)
+{
+    row_add(program, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 1));
+    row_add(program, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, fail_with(code)));
+}
+
+/* The same. Calls that the engine makes and that Linux 4.5 did not have, and madvise for a page that
+ * is empty in a child. */
+static void late_calls_refuse(struct program *program)
+{
+    const struct sock_filter wipe[] = {
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_madvise, 0, 4),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, argument_at(2, false)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ADVICE_WIPEONFORK, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, fail_with(EINVAL)),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+
+    call_refuse(program, SYS_preadv2, ENOSYS);
+    call_refuse(program, SYS_pwritev2, ENOSYS);
+    call_refuse(program, SYS_statx, ENOSYS);
+    call_refuse(program, CALL_OPENAT2, ENOSYS);
+    call_refuse(program, CALL_CACHESTAT, ENOSYS);
+    for (size_t i = 0; i < sizeof(wipe) / sizeof(wipe[0]); i++) {
+        row_add(program, wipe[i]);
+    }
+}
+
 /* Expects the call's number in the accumulator. Reads that touch what lies at `from` or behind
  * fail: offset + count is above it. Of preadv and preadv2 only the offset counts, since their
  * lengths are out of a filter's sight. */
@@ -112,6 +146,7 @@ int seccomp_main(int argc, char **argv)
     int code = 0;
     uint64_t from = 0;
     bool unreadable = false;
+    bool old = false;
     const struct option_row rows[] = {
         {.name = "errno",
          .kind = OPTION_CHOICE,
@@ -126,6 +161,10 @@ int seccomp_main(int argc, char **argv)
          .value = "OFFSET",
          .max = UINT32_MAX,
          .help = "reads of what lies at this file offset or behind fail with EIO"},
+        {.name = "old-kernel",
+         .kind = OPTION_FLAG,
+         .target = &old,
+         .help = "calls that came after Linux 4.5 fail as they did there; io_uring with ENOSYS"},
         {.name = NULL},
     };
     int operands = 0;
@@ -138,7 +177,10 @@ int seccomp_main(int argc, char **argv)
     if (operands >= argc) {
         return args_wrong(&text, "needs a command");
     }
-    uring_refuse(&program, errno_values[code]);
+    uring_refuse(&program, old ? ENOSYS : errno_values[code]);
+    if (old) {
+        late_calls_refuse(&program);
+    }
     if (unreadable) {
         reads_refuse(&program, (uint32_t)from);
     }

@@ -15,16 +15,21 @@ static int sleep_in_front(struct io_uring *ring,
                           sigset_t *mask);
 static int bring_in_front(struct io_uring *ring);
 static int init_in_front(unsigned entries, struct io_uring *ring, struct io_uring_params *params);
+static int
+register_in_front(unsigned ring_file, unsigned opcode, const void *argument, unsigned count);
 #define io_uring_submit submit_in_front
 #define io_uring_submit_and_wait_timeout sleep_in_front
 #define io_uring_get_events bring_in_front
 #define io_uring_queue_init_params init_in_front
+#define io_uring_register register_in_front
 #include "port/uring.c"
 #undef io_uring_submit
 #undef io_uring_submit_and_wait_timeout
 #undef io_uring_get_events
 #undef io_uring_queue_init_params
+#undef io_uring_register
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -50,6 +55,16 @@ static unsigned sleep_cut;
 /* Setups with one of these flags are refused so. */
 static unsigned refused_flags;
 static int refused_error;
+/* A registration that fails so; 0: none. */
+static unsigned refused_registration;
+
+static int
+register_in_front(unsigned ring_file, unsigned opcode, const void *argument, unsigned count)
+{
+    return refused_registration != 0 && opcode == refused_registration
+               ? refused_error
+               : io_uring_register(ring_file, opcode, argument, count);
+}
 
 /* Hides the entries behind the first `count` from the real submit, as the kernel would leave them.
  */
@@ -513,6 +528,115 @@ static void ring_that_wanders_asks_for_no_owner(void **state)
     }
 }
 
+/* ---- what the ring may do --------------------------------------------------------------------- */
+
+/* One entry past the queue; its result. */
+static int submit_raw(void (*prepare)(struct io_uring_sqe *entry), unsigned flags)
+{
+    struct io_uring_sqe *const entry = io_uring_get_sqe(&queue->ring);
+    struct io_uring_cqe *completion = NULL;
+    assert_non_null(entry);
+    memset(entry, 0, sizeof *entry);
+    prepare(entry);
+    entry->flags |= (uint8_t)flags;
+    entry->user_data = UINT64_C(0x7777);
+    (void)io_uring_submit(&queue->ring);
+    for (;;) {
+        assert_int_equal(io_uring_wait_cqe(&queue->ring, &completion), 0);
+        const bool ours = completion->user_data == UINT64_C(0x7777);
+        const int result = completion->res;
+        io_uring_cqe_seen(&queue->ring, completion);
+        if (ours) {
+            return result;
+        }
+    }
+}
+
+static char raw_bytes[8];
+
+static void raw_read(struct io_uring_sqe *entry)
+{
+    io_uring_prep_read(entry, file, raw_bytes, sizeof raw_bytes, 0);
+}
+
+static void raw_open(struct io_uring_sqe *entry)
+{
+    io_uring_prep_openat(entry, AT_FDCWD, "/etc/passwd", O_RDONLY, 0);
+}
+
+static void raw_unlink(struct io_uring_sqe *entry)
+{
+    io_uring_prep_unlinkat(entry, AT_FDCWD, root, 0);
+}
+
+static void raw_send(struct io_uring_sqe *entry)
+{
+    io_uring_prep_send(entry, file, raw_bytes, sizeof raw_bytes, 0);
+}
+
+static void raw_poll(struct io_uring_sqe *entry)
+{
+    io_uring_prep_poll_add(entry, file, 1);
+}
+
+/* Whoever takes over the process cannot use the ring to open, remove or send, which a filter of
+ * system calls would not see; nor register more with it. */
+static void ring_does_no_more_than_the_log_needs(void **state)
+{
+    (void)state;
+    static void (*const refused[])(struct io_uring_sqe * entry) = {
+        raw_open,
+        raw_unlink,
+        raw_send,
+        raw_poll,
+    };
+    assert_int_equal(pwrite(file, text, 10, 0), 10);
+    assert_int_equal(submit_raw(raw_read, 0), sizeof raw_bytes);
+    assert_memory_equal(raw_bytes, text, sizeof raw_bytes);
+    for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
+        assert_int_equal(submit_raw(refused[i], 0), -EACCES);
+    }
+    assert_int_equal(submit_raw(raw_read, IOSQE_ASYNC), -EACCES);
+    struct stat status;
+    assert_int_equal(stat(root, &status), 0);
+    const int sink = queue->wake_file;
+    assert_int_equal(
+        io_uring_register((unsigned)queue->ring.ring_fd, IORING_REGISTER_EVENTFD, &sink, 1),
+        -EACCES);
+    assert_int_equal(
+        io_uring_register((unsigned)queue->ring.ring_fd, IORING_REGISTER_FILES, &file, 1),
+        -EACCES);
+}
+
+/* A kernel before 5.10 knows neither restrictions nor rings that begin disabled. */
+static void what_an_old_kernel_refuses_is_told(void **state)
+{
+    (void)state;
+    const struct weir__queue_config config = {.entries = ENTRIES, .lock_file = -1};
+    struct weir__queue *own = NULL;
+    struct weir__queue_info info;
+
+    refused_registration = IORING_REGISTER_RESTRICTIONS;
+    refused_error = -EINVAL;
+    assert_int_equal(weir__uring_open(NULL, &mem, &config, &own, &info), 0);
+    assert_non_null(strstr(info.note, "ops not restricted: error 22"));
+    const struct weir__op op = {.kind = WEIR__OP_SYNC, .file = file, .data = 5};
+    struct weir__event event;
+    assert_int_equal(weir__uring_push(NULL, own, &op, 1), 0);
+    assert_int_equal(weir__uring_reap(NULL, own, &event, 1, 1, WEIR__NEVER), 1);
+    assert_int_equal(event.result, 0);
+    weir__uring_close(NULL, &mem, own);
+
+    own = NULL;
+    refused_registration = IORING_REGISTER_ENABLE_RINGS;
+    assert_int_equal(weir__uring_open(NULL, &mem, &config, &own, &info), -EINVAL);
+    refused_registration = 0;
+    refused_flags = IORING_SETUP_R_DISABLED;
+    assert_int_equal(weir__uring_open(NULL, &mem, &config, &own, &info), -EINVAL);
+    refused_flags = 0;
+    assert_null(own);
+}
+
 int main(void)
 {
     char reason[256];
@@ -556,6 +680,10 @@ int main(void)
                                         set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(ring_that_wanders_asks_for_no_owner, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(ring_does_no_more_than_the_log_needs,
+                                        set_up_armed,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(what_an_old_kernel_refuses_is_told, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
