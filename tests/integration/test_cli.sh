@@ -191,6 +191,10 @@ said out "\"record\":{\"lsn\":$third,"
 said out "segment 0000000000000000-"
 said out "batch LSN "
 [ "$(grep -c '^    record LSN ' out)" -eq 3 ] || fail "dump --count 3"
+echo "a secret line" | "$WEIR" ingest secret >/dev/null || fail "ingest secret"
+"$WEIR" dump secret >out
+said out "record LSN "
+grep -q secret.line out && fail "dump shows payload that nobody asked for"
 "$WEIR" dump --json --payload --count 1 --from "$third" log >out
 is_json out
 payload=$("$WEIR" cat --from "$third" --count 1 log | tr -d '\n' | od -An -tx1 | tr -d ' \n')
