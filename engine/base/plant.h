@@ -42,6 +42,8 @@ enum weir__plant {
     WEIR__PLANT_chain_not_checked,      /* any batch at the right place continues the log */
     WEIR__PLANT_stale_promise_believed, /* batches of older epochs promise, too */
     WEIR__PLANT_commit_no_release, /* a commit does not publish the bytes (tests/model/run.sh) */
+    WEIR__PLANT_nobody_yields,     /* of a crowd each goes to sleep at once */
+    WEIR__PLANT_nobody_collects,   /* a flusher seals without waiting for those it has just woken */
 
     /* The log, from here on (tests/plant/sim.sh). Acknowledging. */
     WEIR__PLANT_ack_before_sync,        /* a write on the ring that came back is durable */

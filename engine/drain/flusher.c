@@ -253,7 +253,7 @@ static void collect(struct weir__flusher *flusher)
     struct weir__stage *stage = flusher->config.stage;
     uint32_t goal = (uint32_t)weir__min_u64(flusher->crowd.size, flusher->config.collect_max);
 
-    if (goal < 2) {
+    if (goal < 2 || WEIR__PLANTED(nobody_collects)) {
         return;
     }
     uint32_t gathering = weir__stage_gathering(stage);

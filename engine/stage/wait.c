@@ -207,7 +207,8 @@ int weir__stage_wait(struct weir__stage *stage,
                                         leaves it out */
             continue;
         }
-        if (yield_from != 0 && weir__load(&stage->crowd, relaxed) >= yield_from &&
+        if (yield_from != 0 && !WEIR__PLANTED(nobody_yields) &&
+            weir__load(&stage->crowd, relaxed) >= yield_from &&
             yield_first(stage, word, value, deadline_ns, &yields)) {
             continue;
         }

@@ -43,6 +43,8 @@ reclaim_by_newer_copy unit/segment/test_control_file   lower_checkpoint_of_both_
 older_epoch_accepted  unit/format/test_batch           judge_stale_for_an_older_epoch_above_the_newest_start
 chain_not_checked     unit/format/test_batch           judge_unchained_when_the_position_is_another
 stale_promise_believed unit/recover/test_scan          longer_tail_of_an_earlier_epoch_is_stale
+nobody_yields         unit/stage/test_stage            one_of_a_crowd_lets_others_run_before_it_sleeps
+nobody_collects       fault/test_crowd                 a_flusher_collects_those_it_has_woken
 syncs_at_once         unit/io/test_syncs               syncs_of_a_file_go_one_at_a_time
 blind_cut             unit/io/test_syncs               a_flush_leaves_what_stands_behind_the_end
 TEXT

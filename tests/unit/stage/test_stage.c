@@ -53,6 +53,19 @@ static weir_lsn first_lsn(weir_lsn base)
 
 /* ---- reserving ------------------------------------------------------------------------------- */
 
+/* In place of the C library's. This process has one thread: who is let run is what on_yield does. */
+static unsigned yields;
+static struct toy *on_yield; /* its flusher takes a turn */
+
+int sched_yield(void)
+{
+    yields++;
+    if (on_yield != NULL) {
+        toy_turn(on_yield);
+    }
+    return 0;
+}
+
 /* The role starts with the flusher: nobody writes to a slot before it has opened one. */
 static void nothing_is_reserved_before_the_flusher_opens_a_slot(void **state)
 {
@@ -532,6 +545,36 @@ static void waits_end_with_the_level_or_the_deadline(void **state)
     close_toy(&toy);
 }
 
+/* Where many wait, whoever is let run is likely to be the flusher: this one is spared its sleep. One
+ * that is alone has nobody to let run. */
+static void one_of_a_crowd_lets_others_run_before_it_sleeps(void **state)
+{
+    (void)state;
+    struct toy toy;
+    struct weir__place place;
+    open_toy(&toy, &usual);
+    for (uint32_t crowd = 0; crowd <= 3; crowd++) {
+        weir__store(&toy.stage.crowd, crowd, relaxed);
+        weir__store(&toy.stage.counters.waits_slept, UINT64_C(0), relaxed);
+        assert_int_equal(toy_append(&toy, 80, 0, &place), 0);
+        const bool many = crowd >= toy.stage.config.yield_from;
+        yields = 0;
+        on_yield = &toy;
+        assert_int_equal(weir__stage_wait(&toy.stage,
+                                          place.lsn,
+                                          WEIR__LEVEL_DURABLE,
+                                          place.slot,
+                                          place.seq,
+                                          many ? weir__deadline(UINT64_C(4000000000)) : soon()),
+                         many ? 0 : -ETIMEDOUT);
+        on_yield = NULL;
+        assert_int_equal(yields > 0, many);
+        assert_int_equal(weir__load(&toy.stage.counters.waits_slept, relaxed) > 0, !many);
+        toy_turn(&toy);
+    }
+    close_toy(&toy);
+}
+
 /* The written level goes ahead of the durable one. */
 static void levels_move_one_by_one(void **state)
 {
@@ -738,15 +781,6 @@ static void a_shutdown_of_an_idle_stage_writes_nothing(void **state)
     close_toy(&toy);
 }
 
-/* In place of the C library's: this process has one thread, so nobody is let run by it. */
-static unsigned yields;
-
-int sched_yield(void)
-{
-    yields++;
-    return 0;
-}
-
 /* Who asks for the end waits for a closer that has not said it yet, and for nobody else: not where W
  * is closed for long, or for good, over a slot that holds nothing. */
 static void an_end_that_is_known_is_not_waited_for(void **state)
@@ -871,6 +905,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(oversize_has_its_limits),
         cmocka_unit_test(an_oversize_record_at_the_frontier_is_refused_without_a_trace),
         cmocka_unit_test(waits_end_with_the_level_or_the_deadline),
+        cmocka_unit_test(one_of_a_crowd_lets_others_run_before_it_sleeps),
         cmocka_unit_test(levels_move_one_by_one),
         cmocka_unit_test(a_copy_gives_exactly_the_bytes_of_the_batch),
         cmocka_unit_test(a_pin_keeps_a_slot_from_being_given),
