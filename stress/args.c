@@ -239,3 +239,14 @@ int args_parse(const struct verb_text *verb,
     *operands_out = i;
     return ARGS_RUN;
 }
+
+int args_only(const struct verb_text *verb, const struct option_row *options, int argc, char **argv)
+{
+    int operands = 0;
+    const int status = args_parse(verb, options, argc, argv, &operands);
+
+    if (status == ARGS_RUN && operands < argc) {
+        return args_wrong(verb, "%s: takes no operands", argv[operands]);
+    }
+    return status;
+}

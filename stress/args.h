@@ -75,4 +75,10 @@ int args_wrong(const struct verb_text *verb, const char *format, ...)
 extern const char *const args_io_words[];
 enum { ARGS_IO_ALL = 4 };
 
+/* As args_parse, for a verb without operands. */
+int args_only(const struct verb_text *verb,
+              const struct option_row *options,
+              int argc,
+              char **argv);
+
 #endif

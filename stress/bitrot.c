@@ -44,6 +44,9 @@
 #define PAYLOAD_MAX 6000u
 #define JOBS_MAX 256u
 #define CASES_AT_ONCE 64u
+#define CASES_MAX                                                                                  \
+    (STATES *                                                                                      \
+     (SEGMENTS * SEGMENT_BYTES * 9 + WEIR__CONTROL_USED_BYTES * 16 + WEIR__CONTROL_FILE_BYTES))
 
 static const char *const state_words[] = {"closed", "killed", "all", NULL};
 
@@ -62,7 +65,8 @@ static const struct verb_text text = {
         "that are cut must be the right ones.\n",
     .exits = ARGS_EXITS,
     .example = "  weir-stress bitrot\n"
-               "  weir-stress bitrot --state killed --sample 100\n",
+               "  weir-stress bitrot --state killed --sample 100\n"
+               "  weir-stress bitrot --for 10m\n",
 };
 
 /* ---- the two logs ---------------------------------------------------------------------------- */
@@ -586,7 +590,10 @@ struct bitrot {
     uint64_t jobs;
     uint64_t sample;
     uint64_t seed;
-    uint64_t one; /* a single case; UINT64_MAX: all */
+    uint64_t one;    /* a single case; UINT64_MAX: all */
+    uint64_t from;   /* the first case */
+    uint64_t for_ns; /* 0: no limit */
+    uint64_t end_ns; /* no case is begun later than that; UINT64_MAX: no limit */
     struct page *page;
 };
 
@@ -646,6 +653,7 @@ static void worker_run(const struct bitrot *bitrot, struct job *job)
     struct page *const page = bitrot->page;
     const uint64_t all = STATES * cases_per_state();
 
+    /* What was taken is done to its end: so all cases below page->next are, when all have come back. */
     while (!atomic_load_explicit(&page->stop, memory_order_relaxed)) {
         const uint64_t from =
             atomic_fetch_add_explicit(&page->next, CASES_AT_ONCE, memory_order_relaxed);
@@ -660,6 +668,9 @@ static void worker_run(const struct bitrot *bitrot, struct job *job)
             }
         }
         atomic_fetch_add_explicit(&page->done, CASES_AT_ONCE, memory_order_relaxed);
+        if (clock_now_ns() >= bitrot->end_ns) {
+            break; /* behind the first ones at the earliest: every run gets on */
+        }
     }
 }
 
@@ -773,6 +784,30 @@ static bool failure_print(const struct bitrot *bitrot)
     return found;
 }
 
+/* Where the time was up before the last case: how far it came, and how to go on. */
+static void rest_print(const struct bitrot *bitrot)
+{
+    const uint64_t all = STATES * cases_per_state();
+    const uint64_t next = atomic_load_explicit(&bitrot->page->next, memory_order_relaxed);
+
+    if (bitrot->one != UINT64_MAX || bitrot->for_ns == 0 || next >= all) {
+        return;
+    }
+    printf("covered                           cases %" PRIu64 " to %" PRIu64 " of %" PRIu64
+           "; go on: weir-stress bitrot --from %" PRIu64,
+           bitrot->from,
+           next,
+           all,
+           next);
+    if (bitrot->state != STATES) {
+        printf(" --state %s", state_words[bitrot->state]);
+    }
+    if (bitrot->sample > 1) {
+        printf(" --sample %" PRIu64 " --seed %" PRIu64, bitrot->sample, bitrot->seed);
+    }
+    printf("\n");
+}
+
 static int bitrot_run(struct bitrot *bitrot)
 {
     const size_t bytes = sizeof *bitrot->page + bitrot->jobs * sizeof *bitrot->page->jobs;
@@ -790,6 +825,8 @@ static int bitrot_run(struct bitrot *bitrot)
     if (bitrot->page == MAP_FAILED) {
         impossible("no memory", -errno);
     }
+    atomic_store_explicit(&bitrot->page->next, bitrot->from, memory_order_relaxed);
+    bitrot->end_ns = bitrot->for_ns == 0 ? UINT64_MAX : clock_now_ns() + bitrot->for_ns;
     if (bitrot->one != UINT64_MAX) {
         bitrot->jobs = 1;
         bitrot->page->jobs[0].over = true;
@@ -806,6 +843,9 @@ static int bitrot_run(struct bitrot *bitrot)
     }
     result_print(bitrot, begun_ns);
     const bool found = failure_print(bitrot);
+    if (!found) {
+        rest_print(bitrot);
+    }
     printf("result                            %s\n", found ? "FAULTS FOUND" : "nothing found");
     munmap(bitrot->page, bytes);
     return found || bitrot->jobs == 0 ? STATUS_FAILED : STATUS_OK;
@@ -843,20 +883,25 @@ int bitrot_main(int argc, char **argv)
          .kind = OPTION_NUMBER,
          .target = &bitrot.one,
          .value = "N",
-         .max = STATES * (SEGMENTS * SEGMENT_BYTES * 9 + WEIR__CONTROL_USED_BYTES * 16 +
-                          WEIR__CONTROL_FILE_BYTES) -
-                1,
+         .max = CASES_MAX - 1,
          .help = "this case only"},
+        {.name = "from",
+         .kind = OPTION_NUMBER,
+         .target = &bitrot.from,
+         .value = "N",
+         .max = CASES_MAX - 1,
+         .help = "the first case (default 0)"},
+        {.name = "for",
+         .kind = OPTION_DURATION,
+         .target = &bitrot.for_ns,
+         .value = "DURATION",
+         .help = "begin no case later than that: 30s, 10m, 2h; it says how far it came"},
         {.name = NULL},
     };
-    int operands = 0;
-    const int status = args_parse(&text, rows, argc, argv, &operands);
+    const int status = args_only(&text, rows, argc, argv);
 
     if (status != ARGS_RUN) {
         return status;
-    }
-    if (operands < argc) {
-        return args_wrong(&text, "%s: takes no operands", argv[operands]);
     }
     if (bitrot.jobs == 0) {
         const long processors = sysconf(_SC_NPROCESSORS_ONLN);

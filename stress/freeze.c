@@ -393,22 +393,15 @@ static bool rounds_run(struct freeze *freeze)
 int freeze_main(int argc, char **argv)
 {
     static struct freeze freeze;
-    struct lives_options options = {.rounds = 20,
-                                    .producers = 8,
-                                    .record_bytes = {0, 512 << 10},
-                                    .io = ARGS_IO_ALL,
-                                    .lie = "none"};
+    struct lives_options options = LIVES_OPTIONS(20, 512 << 10);
     const struct option_row rows[] = {
         LIVES_ROUNDS_ROW(options, "processes (default 20)"),
         LIVES_OPTION_ROWS(options),
         {.name = NULL},
     };
     char warn[24];
-    int status = lives_args(&text, rows, argc, argv);
+    const int status = run_begin(&freeze.run, &text, rows, argc, argv, &options, NULL);
 
-    if (status == ARGS_RUN) {
-        status = run_open(&freeze.run, "freeze", &options, NULL, 0);
-    }
     if (status != ARGS_RUN) {
         return status;
     }

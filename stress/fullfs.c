@@ -339,30 +339,19 @@ static bool rounds_run(struct fullfs *fullfs, bool can_cut)
 int fullfs_main(int argc, char **argv)
 {
     static struct fullfs fullfs;
-    struct lives_options options = {.rounds = 16,
-                                    .producers = 8,
-                                    .record_bytes = {0, 256 << 10},
-                                    .io = ARGS_IO_ALL,
-                                    .lie = "none"};
+    struct lives_options options = LIVES_OPTIONS(16, 256 << 10);
     int fs = 0;
     const struct option_row rows[] = {
         LIVES_ROUNDS_ROW(options, "times that it is filled up (default 16)"),
-        {.name = "fs",
-         .kind = OPTION_CHOICE,
-         .target = &fs,
-         .value = "ext4|xfs|tmpfs",
-         .choices = fs_words,
-         .help = "file system (default ext4)"},
+        LIVES_FS_ROW(fs, fs_words, "ext4|xfs|tmpfs"),
         LIVES_OPTION_ROWS(options),
         {.name = NULL},
     };
     static const uint64_t fs_bytes[] = {96 << 20, 0, 96 << 20};
     char more[32];
-    int status = lives_args(&text, rows, argc, argv);
+    const struct run_fs on = {&fs, fs_words, fs_bytes};
+    const int status = run_begin(&fullfs.run, &text, rows, argc, argv, &options, &on);
 
-    if (status == ARGS_RUN) {
-        status = run_open(&fullfs.run, "fullfs", &options, fs_words[fs], fs_bytes[fs]);
-    }
     if (status != ARGS_RUN) {
         return status;
     }

@@ -137,11 +137,7 @@ static const char *weir_find(const char *given)
 
 int kill_main(int argc, char **argv)
 {
-    struct lives_options options = {.rounds = 1000,
-                                    .producers = 8,
-                                    .record_bytes = {0, 256 << 10},
-                                    .io = ARGS_IO_ALL,
-                                    .lie = "none"};
+    struct lives_options options = LIVES_OPTIONS(1000, 256 << 10);
     uint64_t check_every = 4;
     bool ingest = false;
     bool every_call = false;
@@ -177,14 +173,10 @@ int kill_main(int argc, char **argv)
         LIVES_OPTION_ROWS(options),
         {.name = NULL},
     };
-    int operands = 0;
-    const int status = args_parse(&text, rows, argc, argv, &operands);
+    const int status = args_only(&text, rows, argc, argv);
 
     if (status != ARGS_RUN) {
         return status;
-    }
-    if (operands < argc) {
-        return args_wrong(&text, "%s: takes no operands", argv[operands]);
     }
     if (ingest && (strcmp(options.lie, "none") != 0 || options.follow)) {
         return args_wrong(&text, "--lie and --follow are for our own child, not for --ingest");

@@ -18,20 +18,6 @@ enum {
     SLICE_US = 200,
 };
 
-int lives_args(const struct verb_text *verb,
-               const struct option_row *options,
-               int argc,
-               char **argv)
-{
-    int operands = 0;
-    const int status = args_parse(verb, options, argc, argv, &operands);
-
-    if (status == ARGS_RUN && operands < argc) {
-        return args_wrong(verb, "%s: takes no operands", argv[operands]);
-    }
-    return status;
-}
-
 int lives_open(struct lives *lives,
                const char *verb,
                const struct lives_options *options,

@@ -31,6 +31,20 @@ struct lives_options {
     bool keep;
 };
 
+/* Of a verb whose rounds are so many, and whose records so long at most, where nothing is said. */
+#define LIVES_OPTIONS(rounds_usual, bytes_max)                                                     \
+    {                                                                                              \
+        .rounds = (rounds_usual), .producers = 8, .record_bytes = {0, (bytes_max)},                \
+        .io = ARGS_IO_ALL, .lie = "none"                                                           \
+    }
+
+/* On a file system of its own. words: its choices, up to a NULL; value: the same for the help. */
+#define LIVES_FS_ROW(fs, words, text)                                                              \
+    {                                                                                              \
+        .name = "fs", .kind = OPTION_CHOICE, .target = &(fs), .value = (text), .choices = (words), \
+        .help = "file system (default ext4)"                                                       \
+    }
+
 #define LIVES_ROUNDS_ROW(options, text)                                                            \
     {                                                                                              \
         .name = "rounds", .kind = OPTION_NUMBER, .target = &(options).rounds,                      \
@@ -138,12 +152,6 @@ struct lives {
     uint64_t refused;      /* appends for want of space or the like */
     const char *open_what; /* what open_ns is the time of */
 };
-
-/* As args_parse, for a verb without operands. */
-int lives_args(const struct verb_text *verb,
-               const struct option_row *options,
-               int argc,
-               char **argv);
 
 /* Return: 0, or an exit status after a message. log_dir is borrowed. */
 int lives_open(struct lives *lives,

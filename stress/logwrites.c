@@ -510,20 +510,11 @@ static void memory_remove(struct logwrites *logwrites)
 int logwrites_main(int argc, char **argv)
 {
     static struct logwrites logwrites = {.subsets = 3, .states_max = 200};
-    struct lives_options options = {.rounds = 5,
-                                    .producers = 8,
-                                    .record_bytes = {0, 64 << 10},
-                                    .io = ARGS_IO_ALL,
-                                    .lie = "none"};
+    struct lives_options options = LIVES_OPTIONS(5, 64 << 10);
     int fs = 0;
     const struct option_row rows[] = {
         LIVES_ROUNDS_ROW(options, "recordings (default 5)"),
-        {.name = "fs",
-         .kind = OPTION_CHOICE,
-         .target = &fs,
-         .value = "ext4|xfs",
-         .choices = fs_words,
-         .help = "file system (default ext4)"},
+        LIVES_FS_ROW(fs, fs_words, "ext4|xfs"),
         {.name = "states",
          .kind = OPTION_NUMBER,
          .target = &logwrites.states_max,
@@ -538,12 +529,10 @@ int logwrites_main(int argc, char **argv)
         {.name = NULL},
     };
     char more[96];
-    int status = lives_args(&text, rows, argc, argv);
+    static const uint64_t fs_bytes[] = {96 << 20, 0};
+    const struct run_fs on = {&fs, fs_words, fs_bytes};
+    const int status = run_begin(&logwrites.run, &text, rows, argc, argv, &options, &on);
 
-    if (status == ARGS_RUN) {
-        status =
-            run_open(&logwrites.run, "logwrites", &options, fs_words[fs], fs == 0 ? 96 << 20 : 0);
-    }
     if (status != ARGS_RUN) {
         return status;
     }

@@ -91,36 +91,20 @@ static bool rounds_run(struct run *run)
 
 int powercut_main(int argc, char **argv)
 {
-    struct lives_options options = {.rounds = 100,
-                                    .producers = 8,
-                                    .record_bytes = {0, 256 << 10},
-                                    .io = ARGS_IO_ALL,
-                                    .lie = "none"};
+    struct lives_options options = LIVES_OPTIONS(100, 256 << 10);
     int fs = 0;
     const struct option_row rows[] = {
         LIVES_ROUNDS_ROW(options, "power cuts (default 100)"),
-        {.name = "fs",
-         .kind = OPTION_CHOICE,
-         .target = &fs,
-         .value = "ext4|xfs",
-         .choices = fs_words,
-         .help = "file system (default ext4)"},
+        LIVES_FS_ROW(fs, fs_words, "ext4|xfs"),
         LIVES_OPTION_ROWS(options),
         {.name = NULL},
     };
-    int operands = 0;
-    const int status = args_parse(&text, rows, argc, argv, &operands);
+    static struct run run;
+    const struct run_fs on = {&fs, fs_words, NULL};
+    const int status = run_begin(&run, &text, rows, argc, argv, &options, &on);
 
     if (status != ARGS_RUN) {
         return status;
-    }
-    if (operands < argc) {
-        return args_wrong(&text, "%s: takes no operands", argv[operands]);
-    }
-    static struct run run;
-    const int opened = run_open(&run, "powercut", &options, fs_words[fs], 0);
-    if (opened != ARGS_RUN) {
-        return opened;
     }
     run.lives.only_durable = true;
     return run_close(&run, rounds_run(&run), fs == 1 ? " --fs xfs" : "");

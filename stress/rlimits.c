@@ -273,6 +273,36 @@ static bool running_memory(struct rlimits *rlimits, struct life *life)
 
 /* ---- from the start -------------------------------------------------------------------------- */
 
+/* With so few descriptors that the opening takes all there are, no segment can be prepared behind it:
+ * appends are refused with -EMFILE, until there are more. With any other, records are taken. Return:
+ * false after a message, or if the child has ended. */
+static bool opened_goes_on(struct lives *lives, struct life *life, enum way way)
+{
+    struct wire_page *page = life->child.page;
+    struct rlimit own;
+    struct patience patience;
+
+    patience_renew(&patience);
+    while (life_hear(lives, life, CLOCK_NS_PER_MS) == 0) {
+        if (stop_asked() || life->child.acks_fd < 0) {
+            return false;
+        }
+        if (way == WAY_OPEN_FILES && wire_get(&page->refused) > 0) {
+            return code_is(lives, life, EMFILE) && getrlimit(RLIMIT_NOFILE, &own) == 0 &&
+                   limit_set(lives, life, RLIMIT_NOFILE, own.rlim_cur) &&
+                   acks_await(lives, life, 1, "after descriptors were to be had");
+        }
+        if (patience_lost(&patience, lives_standstill_ns(lives))) {
+            lives_fault(lives,
+                        "life %" PRIu32 ": nothing is acknowledged under the limit (%s)",
+                        life->number,
+                        way_names[way]);
+            return false;
+        }
+    }
+    return true;
+}
+
 /* The opening succeeds, or says one of two codes. Return: false after a message. */
 static bool
 opening_judge(struct rlimits *rlimits, struct life *life, enum way way, int one, int other)
@@ -287,7 +317,7 @@ opening_judge(struct rlimits *rlimits, struct life *life, enum way way, int one,
             clock_sleep_ns(dice_below(&lives->dice, 50 * CLOCK_NS_PER_MS));
             return size_finish(lives, life, true);
         }
-        return life_finish(lives, life, acks_await(lives, life, 1, "under the limit"));
+        return life_finish(lives, life, opened_goes_on(lives, life, way));
     }
     const uint64_t code = wire_get(&page->refused_code);
     bool good = stop_asked() || code == (uint64_t)one || code == (uint64_t)other;
@@ -390,21 +420,14 @@ static bool rounds_run(struct rlimits *rlimits)
 int rlimits_main(int argc, char **argv)
 {
     static struct rlimits rlimits;
-    struct lives_options options = {.rounds = 24,
-                                    .producers = 8,
-                                    .record_bytes = {0, 256 << 10},
-                                    .io = ARGS_IO_ALL,
-                                    .lie = "none"};
+    struct lives_options options = LIVES_OPTIONS(24, 256 << 10);
     const struct option_row rows[] = {
         LIVES_ROUNDS_ROW(options, "processes, the limits in turn (default 24)"),
         LIVES_OPTION_ROWS(options),
         {.name = NULL},
     };
-    int status = lives_args(&text, rows, argc, argv);
+    const int status = run_begin(&rlimits.run, &text, rows, argc, argv, &options, NULL);
 
-    if (status == ARGS_RUN) {
-        status = run_open(&rlimits.run, "rlimits", &options, NULL, 0);
-    }
     if (status != ARGS_RUN) {
         return status;
     }

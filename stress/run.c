@@ -75,6 +75,26 @@ int run_open(struct run *run,
     return ARGS_RUN;
 }
 
+int run_begin(struct run *run,
+              const struct verb_text *text,
+              const struct option_row *rows,
+              int argc,
+              char **argv,
+              struct lives_options *options,
+              const struct run_fs *fs)
+{
+    const int status = args_only(text, rows, argc, argv);
+
+    if (status != ARGS_RUN) {
+        return status;
+    }
+    return run_open(run,
+                    text->name,
+                    options,
+                    fs != NULL ? fs->words[*fs->chosen] : NULL,
+                    fs != NULL && fs->bytes != NULL ? fs->bytes[*fs->chosen] : 0);
+}
+
 bool run_goes_on(const struct run *run, uint64_t round)
 {
     const struct lives_options *options = run->options;

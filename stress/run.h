@@ -46,6 +46,20 @@ int run_open(struct run *run,
              const char *fs,
              uint64_t fs_bytes);
 
+/* The command line of a verb without operands, which may choose a file system, and then run_open. */
+struct run_fs {
+    const int *chosen; /* by the command line */
+    const char *const *words;
+    const uint64_t *bytes; /* of each of them; NULL: the usual size */
+};
+int run_begin(struct run *run,
+              const struct verb_text *text,
+              const struct option_row *rows,
+              int argc,
+              char **argv,
+              struct lives_options *options,
+              const struct run_fs *fs);
+
 /* Shall there be a round with this number, counted from 1? No more than asked for, no longer than
  * asked for, none after a signal. */
 bool run_goes_on(const struct run *run, uint64_t round);

@@ -77,22 +77,15 @@ static bool rounds_run(struct run *run, uint64_t *signals)
 int signals_main(int argc, char **argv)
 {
     static struct run run;
-    struct lives_options options = {.rounds = 20,
-                                    .producers = 8,
-                                    .record_bytes = {0, 256 << 10},
-                                    .io = ARGS_IO_ALL,
-                                    .lie = "none"};
+    struct lives_options options = LIVES_OPTIONS(20, 256 << 10);
     const struct option_row rows[] = {
         LIVES_ROUNDS_ROW(options, "processes (default 20)"),
         LIVES_OPTION_ROWS(options),
         {.name = NULL},
     };
     uint64_t signals = 0;
-    int status = lives_args(&text, rows, argc, argv);
+    const int status = run_begin(&run, &text, rows, argc, argv, &options, NULL);
 
-    if (status == ARGS_RUN) {
-        status = run_open(&run, "signals", &options, NULL, 0);
-    }
     if (status != ARGS_RUN) {
         return status;
     }

@@ -504,14 +504,10 @@ int sim_main(int argc, char **argv)
          .help = "say what happens, for a single seed"},
         {.name = NULL},
     };
-    int operands = 0;
-    const int status = args_parse(&text, rows, argc, argv, &operands);
+    const int status = args_only(&text, rows, argc, argv);
 
     if (status != ARGS_RUN) {
         return status;
-    }
-    if (operands < argc) {
-        return args_wrong(&text, "%s: takes no operands", argv[operands]);
     }
     if (seeds != NULL && !seeds_read(seeds, &sim)) {
         return args_wrong(&text, "--seeds %s: must be A..B or A, from 1", seeds);

@@ -232,11 +232,8 @@ int soak_main(int argc, char **argv)
         LIVES_OPTION_ROWS(options),
         {.name = NULL},
     };
-    int status = lives_args(&text, rows, argc, argv);
+    const int status = run_begin(&run, &text, rows, argc, argv, &options, NULL);
 
-    if (status == ARGS_RUN) {
-        status = run_open(&run, "soak", &options, NULL, 0);
-    }
     if (status != ARGS_RUN) {
         return status;
     }

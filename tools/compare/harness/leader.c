@@ -3,6 +3,11 @@
  * meanwhile; who comes meanwhile queues behind, and the first of them is woken as next leader. */
 #include "leader.h"
 
+#include "peer.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
 void leader_init(struct leader *leader,
                  void (*commit)(void *, const struct leader_record *, size_t),
                  void *ctx)
@@ -12,6 +17,7 @@ void leader_init(struct leader *leader,
     leader->tail = &leader->head;
     leader->commit = commit;
     leader->ctx = ctx;
+    leader->single = false;
 }
 
 /* Called with the mutex, by the writer at the front. */
@@ -70,5 +76,32 @@ void leader_append(struct leader *leader,
     if (!writer->done) {
         lead(leader);
     }
+    pthread_mutex_unlock(&leader->mutex);
+}
+
+struct leader_producer *leader_producer_new(struct leader *leader)
+{
+    struct leader_producer *producer = calloc(1, sizeof(*producer));
+
+    if (producer == NULL) {
+        peer_die("producer", ENOMEM);
+    }
+    producer->leader = leader;
+    pthread_cond_init(&producer->writer.wake, NULL);
+    return producer;
+}
+
+void leader_producer_append(void *thread, const void *data, size_t bytes)
+{
+    struct leader_producer *producer = thread;
+    struct leader *leader = producer->leader;
+
+    if (!leader->single) {
+        leader_append(leader, &producer->writer, data, bytes);
+        return;
+    }
+    const struct leader_record record = {.data = data, .bytes = bytes};
+    pthread_mutex_lock(&leader->mutex);
+    leader->commit(leader->ctx, &record, 1);
     pthread_mutex_unlock(&leader->mutex);
 }

@@ -31,6 +31,13 @@ struct leader {
     /* Makes the records durable; one call at a time, without the mutex. */
     void (*commit)(void *ctx, const struct leader_record *records, size_t count);
     void *ctx;
+    bool single; /* no groups: each record by itself, one after the other */
+};
+
+/* A thread that appends. */
+struct leader_producer {
+    struct leader *leader;
+    struct leader_writer writer;
 };
 
 void leader_init(struct leader *leader,
@@ -41,5 +48,9 @@ void leader_append(struct leader *leader,
                    struct leader_writer *writer,
                    const void *data,
                    size_t bytes);
+/* For peers whose producers have nothing of their own: a thread's state, to be freed; and an append
+ * by it, whose record is durable when it returns. */
+struct leader_producer *leader_producer_new(struct leader *leader);
+void leader_producer_append(void *producer, const void *data, size_t bytes);
 
 #endif

@@ -11,16 +11,9 @@
 
 struct lmdb_log {
     struct leader leader;
-    pthread_mutex_t mutex;
     MDB_env *env;
     MDB_dbi table;
     uint64_t key;
-    bool single;
-};
-
-struct lmdb_producer {
-    struct lmdb_log *log;
-    struct leader_writer writer;
 };
 
 static void check(const char *what, int rc)
@@ -65,38 +58,15 @@ static void *lmdb_open(const struct peer_run *run)
     check("begin", mdb_txn_begin(log->env, NULL, 0, &txn));
     check("table", mdb_dbi_open(txn, NULL, MDB_INTEGERKEY, &log->table));
     check("commit", mdb_txn_commit(txn));
-    log->single = strcmp(run->variant, "single") == 0;
-    pthread_mutex_init(&log->mutex, NULL);
     leader_init(&log->leader, batch_commit, log);
+    log->leader.single = strcmp(run->variant, "single") == 0;
     return log;
 }
 
 static void *lmdb_thread_open(void *ctx, size_t index)
 {
-    struct lmdb_producer *producer = calloc(1, sizeof(*producer));
-
     (void)index;
-    if (producer == NULL) {
-        peer_die("producer", ENOMEM);
-    }
-    producer->log = ctx;
-    pthread_cond_init(&producer->writer.wake, NULL);
-    return producer;
-}
-
-static void lmdb_append(void *thread, const void *data, size_t bytes)
-{
-    struct lmdb_producer *producer = thread;
-    struct lmdb_log *log = producer->log;
-
-    if (log->single) {
-        const struct leader_record record = {.data = data, .bytes = bytes};
-        pthread_mutex_lock(&log->mutex);
-        batch_commit(log, &record, 1);
-        pthread_mutex_unlock(&log->mutex);
-        return;
-    }
-    leader_append(&log->leader, &producer->writer, data, bytes);
+    return leader_producer_new(&((struct lmdb_log *)ctx)->leader);
 }
 
 static void lmdb_close(void *ctx)
@@ -125,7 +95,7 @@ int main(int argc, char **argv)
         .open = lmdb_open,
         .thread_open = lmdb_thread_open,
         .thread_close = free,
-        .append = lmdb_append,
+        .append = leader_producer_append,
         .close = lmdb_close,
     };
 

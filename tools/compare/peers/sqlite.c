@@ -13,17 +13,10 @@
 
 struct sqlite_log {
     struct leader leader;
-    pthread_mutex_t mutex;
     sqlite3 *db;
     sqlite3_stmt *begin;
     sqlite3_stmt *insert;
     sqlite3_stmt *commit;
-    bool single;
-};
-
-struct sqlite_producer {
-    struct sqlite_log *log;
-    struct leader_writer writer;
 };
 
 static void check(struct sqlite_log *log, const char *what, int rc, int wanted)
@@ -52,6 +45,10 @@ static void batch_commit(void *ctx, const struct leader_record *records, size_t 
 {
     struct sqlite_log *log = ctx;
 
+    if (log->leader.single) {
+        record_insert(log, records); /* a transaction by itself */
+        return;
+    }
     statement_run(log, log->begin, "begin");
     for (size_t i = 0; i < count; i++) {
         record_insert(log, &records[i]);
@@ -100,38 +97,15 @@ static void *sqlite_log_open(const struct peer_run *run)
     log->begin = prepare(log, "BEGIN IMMEDIATE");
     log->insert = prepare(log, "INSERT INTO log(record) VALUES(?1)");
     log->commit = prepare(log, "COMMIT");
-    log->single = strcmp(run->variant, "single") == 0;
-    pthread_mutex_init(&log->mutex, NULL);
     leader_init(&log->leader, batch_commit, log);
+    log->leader.single = strcmp(run->variant, "single") == 0;
     return log;
 }
 
 static void *sqlite_thread_open(void *ctx, size_t index)
 {
-    struct sqlite_producer *producer = calloc(1, sizeof(*producer));
-
     (void)index;
-    if (producer == NULL) {
-        peer_die("producer", ENOMEM);
-    }
-    producer->log = ctx;
-    pthread_cond_init(&producer->writer.wake, NULL);
-    return producer;
-}
-
-static void sqlite_append(void *thread, const void *data, size_t bytes)
-{
-    struct sqlite_producer *producer = thread;
-    struct sqlite_log *log = producer->log;
-
-    if (log->single) {
-        const struct leader_record record = {.data = data, .bytes = bytes};
-        pthread_mutex_lock(&log->mutex);
-        record_insert(log, &record);
-        pthread_mutex_unlock(&log->mutex);
-        return;
-    }
-    leader_append(&log->leader, &producer->writer, data, bytes);
+    return leader_producer_new(&((struct sqlite_log *)ctx)->leader);
 }
 
 static void sqlite_log_close(void *ctx)
@@ -166,7 +140,7 @@ int main(int argc, char **argv)
         .open = sqlite_log_open,
         .thread_open = sqlite_thread_open,
         .thread_close = free,
-        .append = sqlite_append,
+        .append = leader_producer_append,
         .close = sqlite_log_close,
     };
 
