@@ -43,26 +43,20 @@ static uint64_t record_bytes(const struct weir_record *record)
     return bytes;
 }
 
-static uint8_t *record_end(uint8_t *at,
-                           uint8_t *to,
-                           uint32_t crc,
-                           uint64_t tag,
-                           uint16_t flags,
-                           uint32_t salt,
-                           weir_lsn lsn)
+static inline uint8_t *record_end(uint8_t *at,
+                                  uint8_t *to,
+                                  uint32_t crc,
+                                  uint64_t tag,
+                                  uint16_t flags,
+                                  uint32_t salt,
+                                  weir_lsn lsn)
 {
-    struct weir__frame frame = {
-        .bytes = (uint32_t)(to - at - WEIR__FRAME_HEADER_BYTES),
-        .payload_crc = crc,
-        .tag = tag,
-        .type = WEIR__FRAME_RECORD,
-        .flags = flags,
-    };
-    uint8_t *end = at + weir__frame_span(frame.bytes);
+    const uint32_t bytes = (uint32_t)(to - at - WEIR__FRAME_HEADER_BYTES);
+    uint8_t *end = at + weir__frame_span(bytes);
     if (to != end) {
         memset(to, 0, (size_t)(end - to));
     }
-    weir__frame_encode(&frame, salt, lsn, at);
+    weir__frame_put(at, bytes, crc, tag, flags, salt, lsn);
     return end;
 }
 

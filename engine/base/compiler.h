@@ -15,6 +15,9 @@
 
 #define WEIR__LIKELY(x) __builtin_expect(!!(x), 1)
 #define WEIR__UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define WEIR__COLD __attribute__((noinline, cold))
+/* The line will be written soon. A hint, for any address. */
+#define WEIR__PREFETCH_WRITE(address) __builtin_prefetch((address), 1, 3)
 #define WEIR__PRINTF(format_index, first_arg)                                                      \
     __attribute__((format(printf, format_index, first_arg)))
 /* A local array that is written before it is read: not worth filling with zeros on each call. */

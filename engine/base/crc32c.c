@@ -266,6 +266,10 @@ static bool crc32c_runs_here(crc32c_form *form)
  * nothing but itself, the rows are always there, and every thread that stores computes the same
  * value. */
 static WEIR__ATOMIC(unsigned) crc32c_chosen;
+#if defined(__x86_64__)
+/* Set with it: the row in use has the instruction. */
+static WEIR__ATOMIC(unsigned) crc32c_instruction;
+#endif
 
 static unsigned crc32c_choose(void)
 {
@@ -274,6 +278,9 @@ static unsigned crc32c_choose(void)
         row++;
     }
     weir__store(&crc32c_chosen, row + 1, relaxed);
+#if defined(__x86_64__)
+    weir__store(&crc32c_instruction, crc32c_rows[row].form != crc32c_tables, relaxed);
+#endif
     return row;
 }
 
@@ -304,7 +311,7 @@ uint32_t
 weir__crc32c_words(uint32_t crc, uint64_t first, uint64_t second, uint64_t third, uint32_t fourth)
 {
 #if defined(__x86_64__)
-    if (WEIR__LIKELY(crc32c_get()->form != crc32c_tables)) {
+    if (WEIR__LIKELY(weir__load(&crc32c_instruction, relaxed) != 0)) {
         /* Assembly, so that it needs no function of its own that is built for the instruction. */
         uint64_t wide = ~crc;
         __asm__("crc32q %1, %0" : "+r"(wide) : "r"(first));

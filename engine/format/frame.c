@@ -24,6 +24,9 @@ _Static_assert(FRAME_AT_CRC + 4 == WEIR__FRAME_HEADER_BYTES,
                "the checksum is the last field of a frame header");
 _Static_assert(FRAME_AT_PAYLOAD_CRC == FRAME_AT_BYTES + 4 && FRAME_AT_FLAGS == FRAME_AT_TYPE + 2,
                "two fields are written as one word");
+_Static_assert(FRAME_AT_BYTES == 0 && FRAME_AT_TAG == 8 && FRAME_AT_TYPE == 16 &&
+                   FRAME_AT_CRC == 20,
+               "weir__frame_put writes them there");
 _Static_assert(WEIR__FRAME_HEADER_BYTES % WEIR__FRAME_ALIGN == 0, "payloads start aligned");
 
 uint32_t weir__frame_salt(uint64_t log_id, uint64_t nonce, uint64_t epoch)
@@ -50,6 +53,10 @@ void weir__frame_encode(const struct weir__frame *frame,
                         weir_lsn lsn,
                         uint8_t out[WEIR__FRAME_HEADER_BYTES])
 {
+    if (frame->type == WEIR__FRAME_RECORD) {
+        weir__frame_put(out, frame->bytes, frame->payload_crc, frame->tag, frame->flags, salt, lsn);
+        return;
+    }
     const uint32_t payload_crc = frame->type == WEIR__FRAME_SKIP ? 0 : frame->payload_crc;
     const uint64_t sizes = (uint64_t)payload_crc << 32 | frame->bytes;
     const uint32_t kind = (uint32_t)frame->flags << 16 | frame->type;

@@ -3,6 +3,8 @@
 #ifndef WEIR_FORMAT_FRAME_H
 #define WEIR_FORMAT_FRAME_H
 
+#include "base/bytes.h"
+#include "base/crc32c.h"
 #include "base/num.h"
 
 #include <stdbool.h>
@@ -37,6 +39,26 @@ void weir__frame_encode(const struct weir__frame *frame,
                         uint32_t salt,
                         weir_lsn lsn,
                         uint8_t out[WEIR__FRAME_HEADER_BYTES]);
+
+/* The same for a record, by value: what an append needs. A frame in memory would be loaded in other
+ * widths than it was stored in, and such a load waits until those stores, and all that came before
+ * them, have left the core. */
+static inline void weir__frame_put(uint8_t *out,
+                                   uint32_t bytes,
+                                   uint32_t payload_crc,
+                                   uint64_t tag,
+                                   uint16_t flags,
+                                   uint32_t salt,
+                                   weir_lsn lsn)
+{
+    const uint64_t sizes = (uint64_t)payload_crc << 32 | bytes;
+    const uint32_t kind = (uint32_t)flags << 16 | WEIR__FRAME_RECORD;
+
+    weir__put_u64(out, sizes);
+    weir__put_u64(out + 8, tag);
+    weir__put_u32(out + 16, kind);
+    weir__put_u32(out + 20, weir__crc32c_words(salt, lsn, sizes, tag, kind));
+}
 
 /* Checks and reads a header; `room` is what is left of the batch's frames from this header on. 0,
  * or WEIR_ECORRUPT with *why_out (may be NULL) a static phrase: "frame checksum", "frame length",

@@ -89,6 +89,15 @@ void weir__spin_ns(uint64_t ns)
     } while (weir__now_ns() - begin < ns);
 }
 
+void weir__spin_while(WEIR__ATOMIC(uint32_t) *word, uint32_t value, uint64_t ns)
+{
+    const uint64_t begin = weir__now_ns();
+
+    while (weir__load(word, relaxed) == value && weir__now_ns() - begin < ns) {
+        wait_relax();
+    }
+}
+
 static inline uintptr_t wait_thread_pointer(void)
 {
     uintptr_t pointer = 0;

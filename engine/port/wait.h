@@ -18,6 +18,8 @@ void weir__yield(void);
 
 /* Passes about so many ns, at most a few thousand, without giving the processor away. */
 void weir__spin_ns(uint64_t ns);
+/* The same, but no longer than *word is value. Relaxed. */
+void weir__spin_while(WEIR__ATOMIC(uint32_t) *word, uint32_t value, uint64_t ns);
 /* The processor that the caller runs on, or a number that stands for the thread: a hint, old as soon
  * as it is returned. Any thread; no system call. */
 unsigned weir__cpu(void);

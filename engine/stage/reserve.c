@@ -5,6 +5,7 @@
  * the next slot with our own record in it. The slot was closed: we wait until it is open, and only
  * then add again. Producer threads only; nothing is allocated. */
 #include "base/check.h"
+#include "base/compiler.h"
 #include "base/plant.h"
 #include "port/clock.h"
 #include "port/wait.h"
@@ -15,8 +16,12 @@
 
 /* A turn: so many adds, then so long a pause, if others add as well. Measured on two processors:
  * longer turns gain little and are felt as longer pauses. */
-#define TURN_ADDS 64u
-#define TURN_PAUSE_NS 2000u
+#define TURN_ADDS 128u
+#define TURN_PAUSE_NS 8000u
+
+/* Of records up to so many units the lines of those to come are asked for, so far ahead. */
+#define PREFETCH_UNITS 64u
+#define PREFETCH_DISTANCE 512u
 
 /* Looks at W while its closer opens the next slot, which takes a few hundred ns, before the caller
  * sleeps. */
@@ -166,11 +171,11 @@ static int close_slot(struct weir__stage *stage,
     return code;
 }
 
-static void place_set(struct weir__stage *stage,
-                      uint32_t index,
-                      uint32_t offset,
-                      uint32_t units,
-                      struct weir__place *place)
+static inline void place_set(struct weir__stage *stage,
+                             uint32_t index,
+                             uint32_t offset,
+                             uint32_t units,
+                             struct weir__place *place)
 {
     struct weir__slot *slot = &stage->slots[index];
     uint64_t bytes = WEIR__BATCH_HEADER_BYTES + (uint64_t)offset * WEIR__UNIT;
@@ -182,62 +187,102 @@ static void place_set(struct weir__stage *stage,
     place->at = slot->buffer + bytes;
 }
 
-/* Before an add that nobody waits for: lets others have their turn after a run of ours. */
-static void turn_pass(struct weir__stage *stage, struct weir__turn *turn)
+/* Before an add that nobody waits for: ends our turn, and lets another who adds have his, if there is
+ * one: W was moved from elsewhere behind our last add, or somebody has begun to wait since the last
+ * turn ended. All relaxed: nothing but time hangs on it. */
+static WEIR__COLD void turn_end(struct weir__stage *stage, struct weir__turn *turn)
 {
-    if (weir__load(&turn->adds, relaxed) < TURN_ADDS) {
+    struct weir__turns *turns = &stage->taking_turns;
+    const bool others =
+        weir__load(&turns->waits_since, relaxed) == weir__load(&turns->over, relaxed) ||
+        weir__load(&stage->word, relaxed) != weir__load(&turn->last, relaxed);
+
+    weir__store(&turn->adds, 0u, relaxed);
+    const uint32_t over = weir__fetch_add(&turns->over, 1u, relaxed) + 1;
+    if (!others) {
         return;
     }
-    weir__store(&turn->adds, 0u, relaxed);
-    if (weir__load(&stage->word, relaxed) != weir__load(&turn->last, relaxed)) {
-        weir__spin_ns(TURN_PAUSE_NS);
+    count(&stage->counters.turn_pauses);
+    weir__store(&turns->waits_since, over, relaxed);
+    /* The other one may have stopped, or been preempted: not much longer than a turn takes. */
+    weir__spin_while(&turns->over, over, TURN_PAUSE_NS);
+    if (weir__load(&turns->waits_since, relaxed) == over) {
+        weir__store(&turns->waits_since, UINT32_MAX, relaxed); /* we do not wait any more */
     }
 }
 
-static void turn_note(struct weir__turn *turn, uint64_t word)
+static inline void turn_note(struct weir__turn *turn, uint64_t word)
 {
     weir__store(&turn->last, word, relaxed);
     weir__store(&turn->adds, weir__load(&turn->adds, relaxed) + 1, relaxed);
 }
 
-static int reserve_in_slot(struct weir__stage *stage,
-                           uint32_t units,
-                           uint64_t deadline_ns,
-                           struct weir__place *place)
+/* What an add on W found: `before`. Our place is inside the open slot, and the place of the record
+ * behind it will be wanted soon. */
+static inline bool add_fits(struct weir__stage *stage,
+                            struct weir__turn *turn,
+                            uint64_t before,
+                            uint32_t units,
+                            struct weir__place *place)
+{
+    uint64_t at = word_units(before);
+    uint32_t index = word_slot(before);
+
+    if (WEIR__UNLIKELY(at + units > stage->cap)) {
+        return false;
+    }
+    turn_note(turn, before + units);
+    uint32_t first = weir__load(&stage->slots[index].first, relaxed); /* W's acquire came before */
+    place_set(stage, index, (uint32_t)at - first, units, place);
+    /* Small records: the add on `pend` waits until what was copied is in the cache. */
+    if (units <= PREFETCH_UNITS) {
+        for (uint32_t ahead = 0; ahead < units * WEIR__UNIT; ahead += 64) {
+            WEIR__PREFETCH_WRITE(place->at + PREFETCH_DISTANCE + ahead);
+        }
+    }
+    return true;
+}
+
+/* All that is not a first add inside the open slot. added: *before is what ours found, and it did not
+ * fit. */
+static WEIR__COLD int reserve_in_slot(struct weir__stage *stage,
+                                      uint32_t units,
+                                      uint64_t deadline_ns,
+                                      bool added,
+                                      uint64_t before,
+                                      struct weir__place *place)
 {
     struct weir__turn *turn = &stage->turns[weir__cpu() % WEIR__TURNS];
 
-    turn_pass(stage, turn);
-    for (;;) {
-        int code = closed_for_good(stage);
-        if (code != 0) {
-            return code;
-        }
-        /* Callers who may return without a place could add again and again; they, and those who
-         * were told that space is out, add only after they have read the word open. The others wait
-         * after a refusal, which comes to the same. */
-        if (deadline_ns != WEIR__NEVER || weir__load(&stage->at_frontier, relaxed)) {
-            if (!word_open(stage, weir__load(&stage->word, relaxed))) {
-                if (deadline_ns == 0) {
-                    return refusal(stage);
+    for (;; added = false) {
+        int code = 0;
+        if (!added) {
+            code = closed_for_good(stage);
+            if (code != 0) {
+                return code;
+            }
+            /* Callers who may return without a place could add again and again; they, and those who
+             * were told that space is out, add only after they have read the word open. The others
+             * wait after a refusal, which comes to the same. */
+            if (deadline_ns != WEIR__NEVER || weir__load(&stage->at_frontier, relaxed)) {
+                if (!word_open(stage, weir__load(&stage->word, relaxed))) {
+                    if (deadline_ns == 0) {
+                        return refusal(stage);
+                    }
+                    code = wait_open(stage, deadline_ns);
+                    if (code != 0) {
+                        return code;
+                    }
+                    continue;
                 }
-                code = wait_open(stage, deadline_ns);
-                if (code != 0) {
-                    return code;
-                }
-                continue;
+            }
+            before = weir__fetch_add(&stage->word, (uint64_t)units, seq_cst);
+            if (add_fits(stage, turn, before, units, place)) {
+                return 0;
             }
         }
-        uint64_t before = weir__fetch_add(&stage->word, (uint64_t)units, seq_cst);
         uint64_t at = word_units(before);
         uint32_t index = word_slot(before);
-        if (at + units <= stage->cap) {
-            turn_note(turn, before + units);
-            uint32_t first =
-                weir__load(&stage->slots[index].first, relaxed); /* W's acquire came before */
-            place_set(stage, index, (uint32_t)at - first, units, place);
-            return 0;
-        }
         if (at <= stage->cap) {
             uint32_t first = weir__load(&stage->slots[index].first, relaxed);
             code = close_slot(stage, index, (uint32_t)at - first, units, deadline_ns, &index);
@@ -385,10 +430,10 @@ static void oversize_insert(struct weir__stage *stage,
     }
 }
 
-static int reserve_oversize(struct weir__stage *stage,
-                            uint32_t units,
-                            uint64_t deadline_ns,
-                            struct weir__place *place)
+static WEIR__COLD int reserve_oversize(struct weir__stage *stage,
+                                       uint32_t units,
+                                       uint64_t deadline_ns,
+                                       struct weir__place *place)
 {
     uint32_t big;
     int code = oversize_take(stage, deadline_ns, &big);
@@ -440,16 +485,28 @@ int weir__stage_reserve(struct weir__stage *stage,
                         uint64_t deadline_ns,
                         struct weir__place *place_out)
 {
-    uint64_t units = bytes / WEIR__UNIT;
+    const uint64_t units = bytes / WEIR__UNIT;
 
     weir__debug(bytes % WEIR__UNIT == 0 && units > 0);
-    if (units <= stage->cap) {
-        return reserve_in_slot(stage, (uint32_t)units, deadline_ns, place_out);
+    if (WEIR__UNLIKELY(units > stage->cap)) {
+        return WEIR__BATCH_HEADER_BYTES + bytes > stage->config.oversize_bytes
+                   ? WEIR_ETOOBIG
+                   : reserve_oversize(stage, (uint32_t)units, deadline_ns, place_out);
     }
-    if (WEIR__BATCH_HEADER_BYTES + bytes > stage->config.oversize_bytes) {
-        return WEIR_ETOOBIG;
+    struct weir__turn *turn = &stage->turns[weir__cpu() % WEIR__TURNS];
+    if (WEIR__UNLIKELY(weir__load(&turn->adds, relaxed) >= TURN_ADDS)) {
+        turn_end(stage, turn);
     }
-    return reserve_oversize(stage, (uint32_t)units, deadline_ns, place_out);
+    /* As in reserve_in_slot, which takes every case that is not the usual one. */
+    if (WEIR__UNLIKELY(deadline_ns != WEIR__NEVER || weir__load(&stage->at_frontier, relaxed) ||
+                       closed_for_good(stage) != 0)) {
+        return reserve_in_slot(stage, (uint32_t)units, deadline_ns, false, 0, place_out);
+    }
+    const uint64_t before = weir__fetch_add(&stage->word, units, seq_cst);
+    if (WEIR__LIKELY(add_fits(stage, turn, before, (uint32_t)units, place_out))) {
+        return 0;
+    }
+    return reserve_in_slot(stage, (uint32_t)units, deadline_ns, true, before, place_out);
 }
 
 void weir__stage_commit(struct weir__stage *stage,

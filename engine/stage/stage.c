@@ -103,6 +103,7 @@ int weir__stage_init(struct weir__stage *stage,
         weir__store(&stage->level[level], start->lsn, relaxed);
     }
     weir__store(&stage->complete, start->lsn, relaxed);
+    weir__store(&stage->taking_turns.waits_since, UINT32_MAX, relaxed); /* nobody waits */
     weir__store(&stage->sealed_end, start->lsn, relaxed);
     weir__store(config->current_end, segment_end, relaxed);
 

@@ -114,12 +114,18 @@ struct weir__turn {
     WEIR__ATOMIC(uint32_t) adds;                     /* since the last pause or wait */
 };
 
+struct weir__turns {
+    alignas(WEIR__LINE) WEIR__ATOMIC(uint32_t) over; /* turns that have ended */
+    WEIR__ATOMIC(uint32_t) waits_since; /* what that was when somebody last began to wait for one */
+};
+
 struct weir__stage_counters {
     WEIR__ATOMIC(uint64_t) stalls_slot, stalls_oversize, stalls_straggler;
     WEIR__ATOMIC(uint64_t) refused_again, refused_timeout, refused_space;
     WEIR__ATOMIC(uint64_t) flusher_wakes, ack_wakes;
     WEIR__ATOMIC(uint64_t) waits[WEIR__LEVELS]; /* by no slot's word; the others: slot.waits */
     WEIR__ATOMIC(uint64_t) waits_slept, yield_pauses;
+    WEIR__ATOMIC(uint64_t) turn_pauses; /* turns after which others were let on */
 };
 
 struct weir__stage_config {
@@ -205,6 +211,7 @@ struct weir__stage {
     WEIR__ATOMIC(uint64_t)
     complete; /* end of the last batch in order that is complete in memory. As level */
 
+    struct weir__turns taking_turns;
     struct weir__turn turns[WEIR__TURNS];
 
     struct weir__role role;

@@ -624,6 +624,12 @@ void weir__spin_ns(uint64_t ns)
     sim_switch();
 }
 
+void weir__spin_while(WEIR__ATOMIC(uint32_t) *word, uint32_t value, uint64_t ns)
+{
+    (void)word, (void)value, (void)ns;
+    sim_switch();
+}
+
 unsigned weir__cpu(void)
 {
     return 0;

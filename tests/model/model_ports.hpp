@@ -4,6 +4,7 @@ void weir__check_failed(const char *condition, const char *, int) { failed(condi
 
 uint64_t weir__now_ns(void) { return 1; }
 void weir__spin_ns(uint64_t) { rl::ctx().sched(); }
+void weir__spin_while(WEIR__ATOMIC(uint32_t) *, uint32_t, uint64_t) { rl::ctx().sched(); }
 unsigned weir__cpu(void) { return rl::thread_index(); }
 void *weir__mem_alloc(struct weir__mem *, size_t bytes, size_t) { return calloc(1, bytes); }
 void weir__mem_free(struct weir__mem *, void *block, size_t) { free(block); }

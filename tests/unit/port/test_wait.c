@@ -202,6 +202,18 @@ static void spinning_takes_at_least_as_long_as_asked(void **state)
     }
 }
 
+/* As long as asked where the word is what it was; at once, whatever was asked, where it is not. */
+static void spinning_ends_when_the_word_changes(void **state)
+{
+    (void)state;
+    WEIR__ATOMIC(uint32_t) word;
+    weir__store(&word, 7u, relaxed);
+    const uint64_t begin_ns = weir__now_ns();
+    weir__spin_while(&word, 7, 4000);
+    assert_true(weir__now_ns() - begin_ns >= 4000);
+    weir__spin_while(&word, 8, UINT64_MAX);
+}
+
 /* A thread that is bound to a processor gets that one's number, or always the same where libc does
  * not have it. */
 static void *look_at_cpus(void *arg)
@@ -248,6 +260,7 @@ int main(void)
         cmocka_unit_test(wake_of_all_ends_every_wait),
         cmocka_unit_test(no_wake_is_lost_between_two_threads),
         cmocka_unit_test(spinning_takes_at_least_as_long_as_asked),
+        cmocka_unit_test(spinning_ends_when_the_word_changes),
         cmocka_unit_test(a_bound_thread_is_told_its_processor),
         cmocka_unit_test(thread_starts_named_and_with_signals_blocked),
     };

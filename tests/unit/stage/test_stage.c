@@ -105,7 +105,17 @@ static void places_are_dense_and_in_order(void **state)
     close_toy(&toy);
 }
 
-/* A run of adds is counted where it is made; it is over after 64, and at every wait, because who
+/* The first append behind a turn of this processor: did it let others on before? */
+static bool pauses(struct toy *toy)
+{
+    const uint64_t before = weir__load(&toy->stage.counters.turn_pauses, relaxed);
+    struct weir__place place;
+    weir__store(&toy->stage.turns[weir__cpu() % WEIR__TURNS].adds, 128u, relaxed);
+    assert_int_equal(toy_append(toy, 8, 0, &place), 0);
+    return weir__load(&toy->stage.counters.turn_pauses, relaxed) != before;
+}
+
+/* A run of adds is counted where it is made; it is over after 128, and at every wait, because who
  * waits lets the others on anyway. */
 static void a_turn_ends_after_a_run_and_at_a_wait(void **state)
 {
@@ -134,10 +144,26 @@ static void a_turn_ends_after_a_run_and_at_a_wait(void **state)
                                       weir__now_ns()),
                      -ETIMEDOUT);
     assert_int_equal(weir__load(&turn->adds, relaxed), 0);
-    for (unsigned i = 0; i < 200; i++) {
+    for (unsigned i = 0; i < 300; i++) {
         assert_int_equal(toy_append(&toy, 8, 0, &place), 0);
-        assert_int_equal(weir__load(&turn->adds, relaxed), i % 64 + 1);
+        assert_int_equal(weir__load(&turn->adds, relaxed), i % 128 + 1);
     }
+    /* Turns end, but nobody else adds or waits: there was no pause. */
+    struct weir__turns *turns = &toy.stage.taking_turns;
+    assert_int_equal(weir__load(&turns->over, relaxed), 2);
+    assert_int_equal(weir__load(&toy.stage.counters.turn_pauses, relaxed), 0);
+    assert_false(pauses(&toy));
+    assert_int_equal(weir__load(&turns->over, relaxed), 3);
+    /* Somebody has moved W behind the last add here: one pause, and none after it. */
+    weir__store(&toy.stage.turns[weir__cpu() % WEIR__TURNS].last, UINT64_C(0), relaxed);
+    assert_true(pauses(&toy));
+    assert_false(pauses(&toy));
+    /* Somebody waits for this turn to end; and that was for an earlier one. */
+    weir__store(&turns->waits_since, weir__load(&turns->over, relaxed), relaxed);
+    assert_true(pauses(&toy));
+    assert_false(pauses(&toy));
+    weir__store(&turns->waits_since, weir__load(&turns->over, relaxed) - 1, relaxed);
+    assert_false(pauses(&toy));
     close_toy(&toy);
     assert_int_equal(sched_setaffinity(0, sizeof before, &before), 0);
 }
