@@ -177,10 +177,11 @@ bool weir__stage_serve(struct weir__stage *stage,
 
 void weir__stage_show(struct weir__stage *stage, uint32_t index, weir_lsn complete_end)
 {
-    weir__store(&stage->complete, complete_end, release);
     /* Release: header, frames and `end` before the slot is open to readers. RMW: readers that fail
      * lift and lower the count meanwhile. */
     weir__fetch_sub(&stage->slots[index].pins, PINS_CLOSED, release);
+    /* Behind it: who sees that the batch is complete can copy it. */
+    weir__store(&stage->complete, complete_end, release);
     weir__gen_bump(&stage->complete_gen);
 }
 
@@ -202,7 +203,8 @@ void weir__stage_acknowledge(struct weir__stage *stage,
 
 bool weir__stage_hide(struct weir__stage *stage, uint32_t index)
 {
-    /* Acquire: a reader that had it pinned is done when the count says so. */
+    /* Acquire: a reader that had it pinned is done when the count says so. Release: who finds it
+     * closed sees the level that it had reached. */
     return (weir__fetch_add(&stage->slots[index].pins, PINS_CLOSED, acq_rel) & ~PINS_CLOSED) == 0;
 }
 
@@ -215,10 +217,9 @@ void weir__stage_give(struct weir__stage *stage, uint32_t index)
 {
     struct weir__slot *slot = &stage->slots[index];
 
-    weir__store(
-        &slot->prev_end,
-        UINT64_MAX,
-        relaxed); /* no longer to be found by readers; base stays for waiters, whose ack is past */
+    /* No longer to be found by readers; base stays for waiters, whose ack is past. Release: who finds
+     * it gone sees the level that it had reached. */
+    weir__store(&slot->prev_end, UINT64_MAX, release);
     if (index >= stage->config.slots) {
         weir__fetch_or(&stage->oversize_free,
                        UINT64_C(1) << (index - stage->config.slots),

@@ -301,8 +301,9 @@ uint64_t weir__stage_pending_records(struct weir__stage *stage);
 weir_lsn weir__stage_end(struct weir__stage *stage);
 
 /* Copies header and frames of the complete batch that continues prev_end, if it is still in memory:
- * count of bytes, 0 if it is not, or a count above room with nothing copied. Never waits for the
- * flusher, and never makes it wait longer than a copy. */
+ * count of bytes, 0 if it is not, or a count above room with nothing copied. 0 although `complete`
+ * was seen above it: it has left memory, and whoever loads a level from then on sees that it had
+ * reached it. Never waits for the flusher, and never makes it wait longer than a copy. */
 size_t weir__stage_copy(struct weir__stage *stage, weir_lsn prev_end, void *to, size_t room);
 
 /* Asks for the end: no new records from now on. Any thread. */

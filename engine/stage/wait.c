@@ -330,7 +330,9 @@ size_t weir__stage_copy(struct weir__stage *stage, weir_lsn prev_end, void *to, 
 {
     for (uint32_t i = 0; i < stage->slot_count; i++) {
         struct weir__slot *slot = &stage->slots[i];
-        if (weir__load(&slot->prev_end, relaxed) != prev_end) {
+        /* Acquire: if the batch was here and is not any more, the caller sees the level that it had
+         * reached before it left, and so how far it may look in the files. */
+        if (weir__load(&slot->prev_end, acquire) != prev_end) {
             continue;
         }
         /* Acquire: pairs with the release that opened the slot to readers. A failed try only lifts

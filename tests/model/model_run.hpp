@@ -65,6 +65,23 @@ static int weaker(const site &s, int out[2])
     }
 }
 
+/* "file:function:word:op:n", blanks left out; n: the how-manieth such access of the function, in the order of the text. */
+static std::string key_of(const site *s)
+{
+    auto base = [](const char *file) { return std::string(strrchr(file, '/') ? strrchr(file, '/') + 1 : file); };
+    int n = 1;
+    for (site *o = __start_model_sites; o < __stop_model_sites; o++) {
+        n += o != s && base(o->file) == base(s->file) && !strcmp(o->func, s->func) && !strcmp(o->expr, s->expr) && !strcmp(o->op, s->op) && o->line < s->line;
+    }
+    std::string key = base(s->file) + ":" + s->func + ":" + s->expr + ":" + (strchr(s->op, ' ') ? strchr(s->op, ' ') + 1 : s->op) + ":" + std::to_string(n);
+    std::string out;
+    for (char c : key) {
+        if (c != ' ') out += c;
+    }
+    return out;
+}
+static const char *const order_names[] = {"relaxed", "consume", "acquire", "release", "acq_rel", "seq_cst"};
+
 /* run COUNT [SCENARIO...]      random executions of each
  * names                        of the scenarios
  * full [SCENARIO...]           every execution, those of the same order of steps that touch each other once (search.hpp)
@@ -72,7 +89,9 @@ static int weaker(const site &s, int out[2])
  * walk P L [SCENARIO...]       every execution with at most P preemptions and L loads of an older value
  * trace [P L] SCENARIO         full or walk, with the history of the failure
  * show SCENARIO COUNT          random, with the history of the failure
- * weaken COUNT [SCENARIO...]   each atomic access one step weaker: which scenario fails. COUNT 0: every execution */
+ * weaken COUNT [SCENARIO...]   each atomic access one step weaker: which scenario fails. COUNT 0: every execution
+ * sites                        the accesses whose order can be weakened: KEY ORDER WEAKER
+ * weakened                     lines of stdin, KEY WEAKER COUNT SCENARIO...: the same for these; prints the line, then `: killed by SCENARIO at N, WHY` or `: alive` */
 int main(int argc, char **argv)
 {
     std::string verb = argc > 1 ? argv[1] : "";
@@ -130,6 +149,49 @@ int main(int argc, char **argv)
         run_one(find(argv[2]), strtoull(argv[3], NULL, 10), true, &seconds);
         return 0;
     }
+    if (verb == "sites") {
+        for (site *s = __start_model_sites; s < __stop_model_sites; s++) {
+            int to[2];
+            int n = !strcmp(s->expr, "model") ? 0 : weaker(*s, to);
+            for (int k = 0; k < n; k++) printf("%s %s %s\n", key_of(s).c_str(), s->name, order_names[to[k]]);
+        }
+        return 0;
+    }
+    if (verb == "weakened") {
+        char line[1000];
+        while (fgets(line, sizeof line, stdin)) {
+            line[strcspn(line, "\n")] = 0;
+            std::istringstream in(line);
+            std::string key, order, name, why, by;
+            uint64_t count = 0;
+            in >> key >> order >> count;
+            search.on = search.full = count == 0;
+            search.stale = ~0u;
+            site *which = 0;
+            int to = -1;
+            for (site *s = __start_model_sites; s < __stop_model_sites; s++) {
+                if (key_of(s) == key) which = s;
+            }
+            for (int i = 0; i < 6; i++) {
+                if (order == order_names[i]) to = i;
+            }
+            if (!which || to < 0) {
+                printf("%s: no such access\n", line);
+                bad = 1;
+                continue;
+            }
+            static const int orders[] = {rl::mo_relaxed, rl::mo_consume, rl::mo_acquire, rl::mo_release, rl::mo_acq_rel, rl::mo_seq_cst};
+            which->now = orders[to];
+            while (why.empty() && in >> name) {
+                by = name;
+                why = run_one(find(name.c_str()), count ? count : UINT64_MAX, false, &seconds);
+            }
+            which->now = which->order;
+            if (why.empty()) printf("%s: alive\n", line);
+            else printf("%s: killed by %s at %llu, %s\n", line, by.c_str(), (unsigned long long)stopped, why.c_str());
+        }
+        return bad;
+    }
     if (verb == "weaken") {
         uint64_t count = strtoull(argv[2], NULL, 10);
         int killed = 0, alive = 0;
@@ -139,7 +201,6 @@ int main(int argc, char **argv)
             int to[2];
             int n = !strcmp(s->expr, "model") ? 0 : weaker(*s, to);
             for (int k = 0; k < n; k++) {
-                static const char *names[] = {"relaxed", "consume", "acquire", "release", "acq_rel", "seq_cst"};
                 s->now = to[k];
                 std::string why;
                 const char *by = "";
@@ -153,13 +214,13 @@ int main(int argc, char **argv)
                 s->now = s->order;
                 (why.empty() ? alive : killed)++;
                 printf("%-8s %s:%d %s %s %s %s -> %s%s%s%s\n", why.empty() ? "SURVIVED" : "killed", strrchr(s->file, '/') + 1, s->line, s->func,
-                       s->expr, s->op, s->name, names[to[k]], why.empty() ? "" : ": ", why.c_str(),
+                       s->expr, s->op, s->name, order_names[to[k]], why.empty() ? "" : ": ", why.c_str(),
                        why.empty() ? "" : (std::string(", ") + by + " at " + std::to_string(stopped)).c_str());
             }
         }
         printf("%d killed, %d survived\n", killed, alive);
         return 0;
     }
-    fprintf(stderr, "usage: MODEL names | run COUNT [SCENARIO...] | full | plain [SCENARIO...] | walk P L [SCENARIO...] | trace [P L] SCENARIO | show SCENARIO COUNT | weaken COUNT [SCENARIO...]\n");
+    fprintf(stderr, "usage: MODEL names | run COUNT [SCENARIO...] | full | plain [SCENARIO...] | walk P L [SCENARIO...] | trace [P L] SCENARIO | show SCENARIO COUNT | weaken COUNT [SCENARIO...] | sites | weakened\n");
     return 2;
 }

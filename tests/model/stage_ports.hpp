@@ -116,10 +116,10 @@ static void stage_touch(struct weir__stage *stage)
                               &stage->level_gen[0], &stage->level_gen[1], &stage->complete_gen, &stage->exit_gen, &stage->owed,
                               &stage->shut, &stage->failed, &stage->at_frontier, &stage->drained};
     for (auto *a : w32) a->touch();
-    matom<uint64_t> *w64[] = {&stage->sealed_end, &stage->complete, &stage->level[0], &stage->level[1], &stage->word, &stage->end_seen,
+    matom<uint64_t> *w64[] = {&stage->sealed_end, &stage->complete, &stage->level[0], &stage->level[1], &stage->word, &stage->end_seen, &stage->closed,
                               &stage->oversize_free};
     for (auto *a : w64) a->touch();
-    stage->crowd.cheap = stage->yields_off_ns.cheap = stage->yields_pause_ns.cheap = 1;
+    stage->lendings.cheap = stage->crowd.cheap = stage->yields_off_ns.cheap = stage->yields_pause_ns.cheap = 1;
     matom<uint64_t> *count = (matom<uint64_t> *)&stage->counters;
     for (size_t i = 0; i < sizeof stage->counters / sizeof *count; i++) count[i].cheap = 1;
     for (size_t i = 0; i < WEIR__TURNS; i++) stage->turns[i].last.cheap = stage->turns[i].adds.cheap = 1;
@@ -140,10 +140,13 @@ static void stage_lean(struct weir__stage *stage, bool by_lsn, bool reads, bool 
     stage->sealed->one_looks = true; /* the flusher alone counts it and takes from it */
     stage->level[1].make_cheap();
     stage->level_gen[1].make_cheap();
-    stage->complete.make_cheap();
-    stage->complete_gen.make_cheap();
-    stage->end_seen.make_cheap();
+    if (!reads) {
+        stage->complete.make_cheap();
+        stage->complete_gen.make_cheap();
+    }
     if (!by_lsn) {
+        stage->end_seen.make_cheap();
+        stage->closed.make_cheap();
         stage->level_gen[0].make_cheap();
         stage->sealed_end.make_cheap();
     }

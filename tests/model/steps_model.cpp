@@ -24,6 +24,8 @@ struct world {
     uint32_t records; /* taken */
     uint32_t limit;   /* when the flusher may leave: records */
     bool shown;       /* the first slot was, before the threads began */
+    rl::var<uint64_t> *fault;    /* why the log failed: written before it is told */
+    rl::var<uint64_t> *prepared; /* the next segment: written before it is told */
     /* slots taken, by sequence */
     int slot_of_life[8];
 };
@@ -34,6 +36,7 @@ struct scenario {
     void (*before)(world &);
     void (*thread[3])(world &);
     bool by_lsn, reads, frontier, fails;
+    uint32_t oversize_units; /* of one buffer; 0: there is none */
 };
 static const scenario *now;
 static world *the;
@@ -57,6 +60,16 @@ static rl::var<uint64_t> *unit_at(const void *at)
 static void fill(world &, const struct weir__place &place)
 {
     for (uint32_t u = 0; u < place.units; u++) (*unit_at(place.at + u * 8))(RL_INFO) = place.lsn + u * 8;
+}
+static void fail_with_reason(world &w)
+{
+    (*w.fault)(RL_INFO) = 1;
+    weir__stage_fail(w.stage);
+}
+/* Who was told of a failure finds its reason. */
+static void failed_for(world &w, int code)
+{
+    ENSURE(code == WEIR_EFAILED && (uint64_t)(*w.fault)(RL_INFO).load() == 1);
 }
 static void fill_commit(world &w, int i)
 {
@@ -97,7 +110,7 @@ static bool take(world &w)
         uint64_t seq = do_load(&slot->seq, site_);
         weir_lsn base = do_load(&slot->base, site_);
         uint32_t end = slot->end, records = slot->records;
-        ENSURE(end > 0 && end <= now->cap && records > 0 && seq < 8 && w.slot_of_life[seq] < 0);
+        ENSURE(end > 0 && end <= (index < now->slots ? now->cap : now->oversize_units) && records > 0 && seq < 8 && w.slot_of_life[seq] < 0);
         for (uint32_t u = 0; u < end; u++) ENSURE((uint64_t)(*w.unit[index][u])(RL_INFO).load() == base + 96 + u * 8);
         (*w.header[index])(RL_INFO) = base;
         w.slot_of_life[seq] = (int)index;
@@ -134,7 +147,7 @@ static bool finish(world &w)
             w.hidden[w.hidden_count++] = index;
         } else {
             (*w.header[index])(RL_INFO) = 0;
-            for (uint32_t u = 0; u < now->cap; u++) (void)(*w.unit[index][u])(RL_INFO).load();
+            for (uint32_t u = 0; u < 4; u++) (void)(*w.unit[index][u])(RL_INFO).load();
             weir__stage_give(w.stage, index);
         }
         did = true;
@@ -173,6 +186,7 @@ static void look(world &w)
     weir__stage_serve(w.stage, &w.part, true);
     take(w);
 }
+static void take_only(world &w) { take(w); }
 /* The flusher until it has left after a shutdown. */
 static void flush_to_end(world &w)
 {
@@ -191,9 +205,18 @@ static bool may_lend(world &w)
 {
     return w.hidden_count == 0 && !w.part.must_open && !w.part.final && !w.part.shut_seen && w.records < w.limit;
 }
-static void flush_and_lend(world &w)
+static void sleep_lent(world &w)
 {
     SITE(model, "load", acquire);
+    for (;;) {
+        uint32_t how = do_load(&w.stage->fl_sleep, site_);
+        if (how == WEIR__FL_AWAKE) break;
+        weir__futex_wait(&w.stage->fl_sleep, how, WEIR__NEVER);
+    }
+    weir__stage_awake(w.stage);
+}
+static void flush_and_lend(world &w)
+{
     for (;;) {
         (*w.part_holder)(RL_INFO) = 0;
         bool did = finish(w);
@@ -204,28 +227,33 @@ static void flush_and_lend(world &w)
         if (!may_lend(w)) {
             nap(w);
         } else if (weir__stage_going_to_sleep(w.stage, &w.part, WEIR__FL_LENDS, true)) {
-            for (;;) {
-                uint32_t how = do_load(&w.stage->fl_sleep, site_);
-                if (how == WEIR__FL_AWAKE) break;
-                weir__futex_wait(&w.stage->fl_sleep, how, WEIR__NEVER);
-            }
-            weir__stage_awake(w.stage);
+            sleep_lent(w);
         }
     }
     finish(w);
     weir__stage_serve(w.stage, &w.part, false);
 }
 /* A producer that takes the part if it is to be had: weir__flusher_alone. */
-static void fill_alone(world &w, int i)
+static void turn(world &w)
 {
-    fill(w, w.place[i]);
-    if (!weir__stage_commit_alone(w.stage, &w.place[i], 1)) return;
     (*w.part_holder)(RL_INFO) = 1;
     weir__stage_serve(w.stage, &w.part, true);
     bool did = take(w);
     did &= finish(w);
     if (did && may_lend(w)) weir__stage_return(w.stage, &w.part);
     else weir__stage_hand_over(w.stage);
+}
+static void fill_alone(world &w, int i)
+{
+    fill(w, w.place[i]);
+    if (weir__stage_commit_alone(w.stage, &w.place[i], 1)) turn(w);
+}
+static void append_alone(world &w)
+{
+    struct weir__place place;
+    ENSURE(weir__stage_reserve(w.stage, 8, WEIR__NEVER, &place) == 0);
+    fill(w, place);
+    if (weir__stage_commit_alone(w.stage, &place, 1)) turn(w);
 }
 
 /* ---- what was there before ---------------------------------------------------------------------------------------- */
@@ -238,6 +266,41 @@ static void one_taken(world &w)
     ENSURE(append(w, now->cap, WEIR__NEVER, &w.place[0]) == 0);
     ENSURE((append(w, now->cap, 0) == 0) == (now->slots > 1));
     ENSURE(take(w));
+}
+/* The flusher sleeps and lends its part. */
+static void lent_out(world &w)
+{
+    open_one(w);
+    ENSURE(weir__stage_going_to_sleep(w.stage, &w.part, WEIR__FL_LENDS, true));
+}
+/* It wakes, or was left asleep with nothing to do. */
+static void wake_and_flush(world &w)
+{
+    sleep_lent(w);
+    flush(w);
+}
+/* One record is in a slot that the segment's end follows: the next life's slot is shorter. */
+static void end_near(world &w, weir_lsn segment_end)
+{
+    SITE(model, "store", relaxed);
+    do_store(&w.prepared_end, segment_end, site_);
+    w.stage->role.segment_end = segment_end;
+}
+/* The keeper: one more segment. */
+static void prepare(world &w)
+{
+    SITE(model, "store", release);
+    (*w.prepared)(RL_INFO) = 1;
+    do_store(&w.prepared_end, w.stage->config.segment_bytes + 112, site_);
+    weir__stage_frontier_moved(w.stage);
+}
+static void copy_if_any(world &w) { weir__stage_copy(w.stage, START, (void *)"", 4096); }
+/* Copies the first batch, or it has left memory: then it is on the disk, and the level says so. */
+static void copy_or_gone(world &w)
+{
+    SITE(model, "load", acquire);
+    if (weir__stage_copy(w.stage, START, (void *)"", 4096) > 0) return;
+    ENSURE(do_load(&w.stage->level[0], site_) > START);
 }
 /* Until W is open again. */
 static void serve_until_open(world &w)
@@ -318,10 +381,15 @@ static const scenario scenarios[] = {
          take(w);
      },
      {serve_until_open, [](world &w) {
-          SITE(model, "store", release);
-          do_store(&w.prepared_end, w.stage->config.segment_bytes + 112, site_);
-          weir__stage_frontier_moved(w.stage);
+          prepare(w);
       }}, false, false, true},
+    {"sleep-open", 3, 1, 2, [](world &w) { open_one(w); reserve_before(w, 0, 1); },
+     {nap, [](world &w) { ENSURE(append(w, 1, WEIR__NEVER) == 0); }}},
+    /* The flusher's add meets a slot that was opened behind its look. */
+    {"seal-next", 3, 1, 2, [](world &w) { open_one(w); append(w, 1, 0); },
+     {look, [](world &w) { append(w, 1, 0); }}},
+    {"gather", 3, 1, 2, [](world &w) { open_one(w); append(w, 1, 0); },
+     {[](world &w) { weir__stage_gathering(w.stage); }, [](world &w) { append(w, 1, 0); }}},
     /* The part is lent: to a lone producer, while another commits, while the flusher is called, while the log is shut. */
     {"lend", 2, 1, 2, [](world &w) { open_one(w); reserve_before(w, 0, 1); w.limit = 1; }, {flush_and_lend, [](world &w) { fill_alone(w, 0); }}},
     {"lend-again", 2, 2, 2, [](world &w) { open_one(w); reserve_before(w, 0, 1); w.limit = 2; },
@@ -332,6 +400,42 @@ static const scenario scenarios[] = {
      {flush_and_lend, [](world &w) { fill_alone(w, 0); fill_commit(w, 1); }}},
     {"lend-nudge", 2, 1, 3, [](world &w) { open_one(w); reserve_before(w, 0, 1); w.limit = 1; },
      {flush_and_lend, [](world &w) { fill_alone(w, 0); }, [](world &w) { weir__stage_rouse(w.stage); }}},
+    /* Two producers, the flusher, and slots that are used again: walked within bounds. */
+    {"lives-1", 1, 1, 3, open_one,
+     {[](world &w) { w.limit = 2; flush(w); }, [](world &w) { ENSURE(append(w, 1, WEIR__NEVER) == 0); }, [](world &w) { ENSURE(append(w, 1, WEIR__NEVER) == 0); }}},
+    {"lives-2", 2, 1, 3, one_taken,
+     {[](world &w) { w.limit = 4; flush(w); }, [](world &w) { ENSURE(append(w, 1, WEIR__NEVER) == 0); }, [](world &w) { ENSURE(append(w, 1, WEIR__NEVER) == 0); }}},
+    {"lives-acks", 1, 1, 3, open_one,
+     {[](world &w) { w.limit = 2; flush(w); },
+      [](world &w) { struct weir__place p; ENSURE(append(w, 1, WEIR__NEVER, &p) == 0); durable(w, p); },
+      [](world &w) { ENSURE(append(w, 1, WEIR__NEVER) == 0); }}},
+    {"lend-append", 1, 1, 2, [](world &w) { open_one(w); w.limit = 1; }, {flush_and_lend, append_alone}},
+    {"lend-over", 2, 2, 2, [](world &w) { lent_out(w); reserve_before(w, 0, 1); reserve_before(w, 1, 1); w.limit = 2; },
+     {wake_and_flush, [](world &w) { fill_alone(w, 0); fill_commit(w, 1); }}},
+    {"lend-return", 2, 1, 2, [](world &w) { lent_out(w); reserve_before(w, 0, 1); w.limit = 2; },
+     {wake_and_flush, [](world &w) { fill_alone(w, 0); append(w, 1, WEIR__NEVER); }}},
+    {"lend-turns", 2, 2, 2, [](world &w) { lent_out(w); reserve_before(w, 0, 1); reserve_before(w, 1, 1); },
+     {[](world &w) { fill_alone(w, 0); }, [](world &w) { fill_alone(w, 1); }}},
+    {"lend-kick", 2, 1, 2, [](world &w) { lent_out(w); reserve_before(w, 0, 1); w.limit = 1; },
+     {[](world &w) { fill_alone(w, 0); }, [](world &w) { weir__stage_rouse(w.stage); }}},
+    {"lend-back", 2, 1, 3,
+     [](world &w) {
+         lent_out(w);
+         reserve_before(w, 0, 1);
+         fill(w, w.place[0]);
+         ENSURE(weir__stage_commit_alone(w.stage, &w.place[0], 1));
+         weir__stage_serve(w.stage, &w.part, true);
+         ENSURE(take(w) & finish(w));
+         w.limit = 2;
+     },
+     {wake_and_flush, [](world &w) { weir__stage_return(w.stage, &w.part); }, [](world &w) { append(w, 1, 0); }}},
+    {"lend-twice", 2, 1, 2, [](world &w) { open_one(w); w.limit = 2; },
+     {[](world &w) {
+          if (weir__stage_going_to_sleep(w.stage, &w.part, WEIR__FL_LENDS, true)) return;
+          (*w.part_holder)(RL_INFO) = 0;
+          take(w);
+          finish(w);
+      }, [](world &w) { append_alone(w); append(w, 1, 0); }}},
     {"wait-ack", 1, 1, 2, [](world &w) { open_one(w); struct weir__place p; ENSURE(append(w, 1, WEIR__NEVER, &p) == 0); w.place[0] = p; w.limit = 1; },
      {flush, [](world &w) { durable(w, w.place[0]); }}},
     {"wait-ack-3", 1, 2, 3, [](world &w) { open_one(w); append(w, 1, WEIR__NEVER, &w.place[0]); append(w, 1, WEIR__NEVER, &w.place[1]); w.limit = 2; },
@@ -343,12 +447,108 @@ static const scenario scenarios[] = {
           ENSURE(weir__stage_wait_all(w.stage, WEIR__LEVEL_DURABLE, WEIR__NEVER) == 0);
           ENSURE((uint64_t)(*w.disk[0])(RL_INFO).load() > w.place[0].lsn);
       }}, true},
+    {"wait-ahead", 1, 1, 2, [](world &w) { open_one(w); w.place[0].lsn = START + 96; w.place[0].slot = WEIR__SLOT_NONE; },
+     {[](world &w) { append(w, 1, 0); look(w); finish(w); }, [](world &w) { durable(w, w.place[0]); }}, true},
+    {"wait-reuse", 2, 1, 2,
+     [](world &w) {
+         open_one(w);
+         append(w, 1, 0);
+         append(w, 1, 0, &w.place[1]);
+         append(w, 1, 0);
+         w.place[1].slot = WEIR__SLOT_NONE;
+         take(w);
+         w.slot_of_life[1] = -1;
+     },
+     {[](world &w) {
+          finish(w);
+          weir__stage_serve(w.stage, &w.part, false);
+          w.slot_of_life[1] = 1;
+          finish(w);
+      },
+      [](world &w) { durable(w, w.place[1]); }}, true},
+    {"all-closed", 1, 1, 2, one_taken,
+     {[](world &w) { finish(w); weir__stage_serve(w.stage, &w.part, false); },
+      [](world &w) {
+          ENSURE(weir__stage_wait_all(w.stage, WEIR__LEVEL_DURABLE, WEIR__NEVER) == 0);
+          ENSURE((uint64_t)(*w.disk[0])(RL_INFO).load() > w.place[0].lsn);
+      }}, true},
+    {"all-first", 1, 2, 2, [](world &w) { end_near(w, START + 2 * 104); open_one(w); append(w, 1, 0, &w.place[0]); },
+     {[](world &w) { look(w); finish(w); weir__stage_serve(w.stage, &w.part, false); },
+      [](world &w) {
+          ENSURE(weir__stage_wait_all(w.stage, WEIR__LEVEL_DURABLE, WEIR__NEVER) == 0);
+          ENSURE((uint64_t)(*w.disk[0])(RL_INFO).load() > w.place[0].lsn);
+      }}, true, false, true},
+    {"all-frontier", 2, 1, 2, [](world &w) { end_near(w, 112); open_one(w); },
+     {[](world &w) { append(w, 1, 0, &w.place[0]); append(w, 1, 0); take(w); finish(w); },
+      [](world &w) {
+          /* Its own record is in, or the other's; what W's close covers. */
+          ENSURE(weir__stage_wait_all(w.stage, WEIR__LEVEL_DURABLE, WEIR__NEVER) == 0);
+      }}, true, false, true},
+    {"end-own", 3, 1, 2, [](world &w) { open_one(w); append(w, 1, 0, &w.place[0]); },
+     {[](world &w) { append(w, 1, 0); }, [](world &w) { ENSURE(weir__stage_end(w.stage) >= w.place[0].lsn + 8); }}, true},
+    {"end-falls", 3, 1, 2, [](world &w) { open_one(w); append(w, 1, 0, &w.place[0]); },
+     {[](world &w) { weir__stage_end(w.stage); append(w, 1, 0); },
+      [](world &w) {
+          weir_lsn first = weir__stage_end(w.stage);
+          ENSURE(weir__stage_end(w.stage) >= first);
+      }}, true},
+    {"show-read", 2, 1, 2, open_one,
+     {[](world &w) { append(w, 1, 0); look(w); finish(w); }, copy_if_any}, false, true},
+    {"show-complete", 2, 1, 2, [](world &w) { open_one(w); },
+     {[](world &w) { append(w, 1, 0); look(w); weir__stage_show(w.stage, 0, START + 104); },
+      [](world &w) {
+          ENSURE(weir__stage_wait_complete(w.stage, START, WEIR__NEVER) == 0);
+          ENSURE(weir__stage_copy(w.stage, START, (void *)"", 4096) > 0);
+      }}, false, true},
+    {"read-gone", 2, 1, 2, [](world &w) { open_one(w); append(w, 1, 0); look(w); weir__stage_show(w.stage, 0, START + 104); w.shown = true; },
+     {[](world &w) { finish(w); append(w, 1, 0); append(w, 1, 0); }, copy_or_gone}, false, true},
+    {"shut-last", 2, 1, 2, [](world &w) { open_one(w); append(w, 1, 0, &w.place[0]); },
+     {flush_to_end, [](world &w) {
+          weir__stage_shut(w.stage);
+          ENSURE(weir__stage_wait_drained(w.stage, WEIR__NEVER) == 0);
+          ENSURE((uint64_t)(*w.disk[0])(RL_INFO).load() > w.place[0].lsn);
+      }}},
+    {"shut-reserve", 1, 1, 2, one_taken,
+     {[](world &w) { weir__stage_shut(w.stage); flush_to_end(w); }, [](world &w) { int code = append(w, 1, WEIR__NEVER); ENSURE(code == 0 || code == WEIR_ESHUTDOWN); }}},
+    {"shut-all", 1, 1, 2, one_taken,
+     {[](world &w) { weir__stage_shut(w.stage); flush_to_end(w); },
+      [](world &w) {
+          ENSURE(weir__stage_wait_all(w.stage, WEIR__LEVEL_DURABLE, WEIR__NEVER) == 0);
+          ENSURE((uint64_t)(*w.disk[0])(RL_INFO).load() > w.place[0].lsn);
+      }}, true},
+    {"oversize-give", 2, 1, 2, [](world &w) { open_one(w); ENSURE(append(w, 2, 0) == 0); ENSURE(take(w)); },
+     {[](world &w) { finish(w); }, [](world &w) { ENSURE(append(w, 2, WEIR__NEVER) == 0); }}, false, false, false, false, 2},
+    {"oversize-add", 3, 1, 2, open_one,
+     {[](world &w) { w.limit = 1; flush(w); }, [](world &w) { ENSURE(append(w, 2, WEIR__NEVER) == 0); }}, true, false, false, false, 2},
+    {"oversize-behind", 3, 2, 3, [](world &w) { open_one(w); reserve_before(w, 0, 1); },
+     {take_only, [](world &w) { fill_commit(w, 0); }, [](world &w) { ENSURE(append(w, 3, WEIR__NEVER) == 0); }}, false, false, false, false, 3},
+    {"oversize-late", 3, 1, 2, [](world &w) { open_one(w); append(w, 1, 0); },
+     {[](world &w) { append(w, 1, 0); }, [](world &w) { append(w, 2, 0); }}, false, false, false, false, 2},
+    {"oversize-frontier", 2, 1, 2, [](world &w) { end_near(w, 112); open_one(w); w.limit = 1; },
+     {[](world &w) { prepare(w); flush(w); },
+      [](world &w) { ENSURE(append(w, 2, WEIR__NEVER) == 0 && (uint64_t)(*w.prepared)(RL_INFO).load() == 1); }}, true, false, true, false, 2},
+    {"frontier", 3, 1, 2, [](world &w) { end_near(w, 112); open_one(w); ENSURE(append(w, 1, 0) == 0); },
+     {prepare, [](world &w) { if (append(w, 1, 0) == 0) ENSURE((uint64_t)(*w.prepared)(RL_INFO).load() == 1); }}, false, false, true},
+    {"fail-all", 1, 1, 2, [](world &w) { open_one(w); append(w, 1, WEIR__NEVER, &w.place[0]); },
+     {fail_with_reason, [](world &w) { failed_for(w, weir__stage_wait_all(w.stage, WEIR__LEVEL_DURABLE, WEIR__NEVER)); }}, true, false, false, true},
+    {"fail-closed", 1, 1, 2, one_taken,
+     {fail_with_reason, [](world &w) { failed_for(w, weir__stage_wait_all(w.stage, WEIR__LEVEL_DURABLE, WEIR__NEVER)); }}, true, false, false, true},
+    {"fail-leave", 1, 1, 2, [](world &w) { open_one(w); append(w, 1, WEIR__NEVER, &w.place[0]); },
+     {[](world &w) { fail_with_reason(w); weir__stage_leave(w.stage); },
+      [](world &w) { failed_for(w, weir__stage_wait(w.stage, w.place[0].lsn, WEIR__LEVEL_DURABLE, w.place[0].slot, w.place[0].seq, WEIR__NEVER)); }},
+     false, false, false, true},
+    {"fail-shut", 1, 1, 2, [](world &w) { one_taken(w); weir__stage_shut(w.stage); },
+     {[](world &w) { weir__stage_leave(w.stage); fail_with_reason(w); },
+      [](world &w) {
+          int code = weir__stage_wait_all(w.stage, WEIR__LEVEL_DURABLE, WEIR__NEVER);
+          if (code != 0) failed_for(w, code);
+      }}, true, false, false, true},
     {"fail-wait", 1, 1, 2, [](world &w) { open_one(w); append(w, 1, WEIR__NEVER, &w.place[0]); },
-     {[](world &w) { weir__stage_fail(w.stage); }, [](world &w) {
-          ENSURE(weir__stage_wait(w.stage, w.place[0].lsn, WEIR__LEVEL_DURABLE, w.place[0].slot, w.place[0].seq, WEIR__NEVER) == WEIR_EFAILED);
+     {fail_with_reason, [](world &w) {
+          failed_for(w, weir__stage_wait(w.stage, w.place[0].lsn, WEIR__LEVEL_DURABLE, w.place[0].slot, w.place[0].seq, WEIR__NEVER));
       }}, false, false, false, true},
     {"fail-reserve", 1, 1, 2, [](world &w) { open_one(w); append(w, 1, WEIR__NEVER); },
-     {[](world &w) { weir__stage_fail(w.stage); }, [](world &w) { ENSURE(append(w, 1, WEIR__NEVER) == WEIR_EFAILED); }}, false, false, false, true},
+     {fail_with_reason, [](world &w) { failed_for(w, append(w, 1, WEIR__NEVER)); }}, false, false, false, true},
 };
 static rl::iteration_t stopped;
 static int tally;
@@ -378,6 +578,8 @@ template <int N> struct test : rl::test_suite<test<N>, N> {
         config.mem = (struct weir__mem *)&w;
         config.slots = now->slots;
         config.slot_bytes = 96 + now->cap * 8;
+        config.oversize_buffers = now->oversize_units != 0;
+        config.oversize_bytes = 96 + now->oversize_units * 8;
         config.block_bytes = 8;
         config.segment_bytes = 1 << 20;
         config.prepared_end = &w.prepared_end;
@@ -393,16 +595,18 @@ template <int N> struct test : rl::test_suite<test<N>, N> {
         stage_touch(stage);
         for (uint32_t i = 0; i < stage->slot_count; i++) {
             header(i);
-            for (uint32_t u = 0; u < now->cap; u++) w.unit[i][u] = fresh();
+            for (uint32_t u = 0; u < 4; u++) w.unit[i][u] = fresh();
         }
         for (auto &life : w.disk) life = fresh();
         w.part_holder = fresh();
+        w.fault = fresh();
+        w.prepared = fresh();
         the_word = &stage->word;
         word_limit = stage->cap + (N + 1) * (stage->cap + 1) * 2;
         now->before(w);
-        stage_lean(stage, now->by_lsn, now->reads, now->frontier, false, now->fails);
+        stage_lean(stage, now->by_lsn, now->reads, now->frontier, now->oversize_units != 0, now->fails);
         if (!now->frontier) { w.prepared_end.make_cheap(); w.space_error.make_cheap(); }
-        if (!strstr(now->name, "shut") && !strstr(now->name, "close")) { stage->shut.make_cheap(); stage->exit_gen.make_cheap(); stage->drained.make_cheap(); }
+        if (!strstr(now->name, "shut") && !strstr(now->name, "close") && !strstr(now->name, "leave")) { stage->shut.make_cheap(); stage->exit_gen.make_cheap(); stage->drained.make_cheap(); }
     }
     void header(uint32_t i) { w.header[i] = fresh(); }
     void thread(unsigned index) { now->thread[index](w); }
@@ -419,6 +623,9 @@ template <int N> struct test : rl::test_suite<test<N>, N> {
 };
 static void *model_memcpy(void *to, const void *from, size_t bytes)
 {
+    for (uint32_t i = 0; i < the->stage->slot_count; i++) {
+        if (the->stage->slots[i].buffer == from) ENSURE((uint64_t)(*the->header[i])(RL_INFO).load() == START);
+    }
     for (size_t u = 12; u < bytes / 8; u++) {
         rl::var<uint64_t> *at = unit_at((const uint8_t *)from + u * 8);
         ENSURE((uint64_t)(*at)(RL_INFO).load() == START + u * 8);
