@@ -45,8 +45,9 @@ static int closed_for_good(struct weir__stage *stage)
 /* What a caller gets who may not wait: -EAGAIN, or why there is no space. */
 static int refusal(struct weir__stage *stage)
 {
-    if (weir__load(&stage->at_frontier, acquire)) {
-        int32_t space = weir__load(stage->config.space_error, acquire);
+    /* Relaxed: a number to tell. Who misses it is told to try again. */
+    if (weir__load(&stage->at_frontier, relaxed)) {
+        int32_t space = weir__load(stage->config.space_error, relaxed);
         if (space != 0) {
             count(&stage->counters.refused_space);
             return space;
@@ -74,8 +75,9 @@ static int wait_open(struct weir__stage *stage, uint64_t deadline_ns)
         if (word_open(stage, weir__load(&stage->word, relaxed))) {
             return 0;
         }
-        if (weir__load(&stage->at_frontier, acquire)) {
-            int32_t space = weir__load(stage->config.space_error, acquire);
+        /* Relaxed, both: a change after gen was loaded makes the wait return. */
+        if (weir__load(&stage->at_frontier, relaxed)) {
+            int32_t space = weir__load(stage->config.space_error, relaxed);
             if (space != 0) {
                 count(&stage->counters.refused_space);
                 return space;
@@ -318,7 +320,7 @@ static int oversize_take(struct weir__stage *stage, uint64_t deadline_ns, uint32
         if (code != 0) {
             return code;
         }
-        uint64_t bits = weir__load(&stage->oversize_free, acquire);
+        uint64_t bits = weir__load(&stage->oversize_free, relaxed); /* the CAS acquires */
         /* The loser of the CAS sees the fresh bits; each failure means that another took or gave a
          * buffer. Acquire: what the flusher did to the buffer is over. */
         while (bits != 0) {
@@ -346,7 +348,8 @@ static int oversize_take(struct weir__stage *stage, uint64_t deadline_ns, uint32
 
 static void oversize_return(struct weir__stage *stage, uint32_t index)
 {
-    weir__fetch_or(&stage->oversize_free, UINT64_C(1) << (index - stage->config.slots), release);
+    /* Relaxed: nothing was done to it, and an RMW passes on what the flusher released. */
+    weir__fetch_or(&stage->oversize_free, UINT64_C(1) << (index - stage->config.slots), relaxed);
     weir__gen_bump(&stage->oversize_gen);
 }
 
@@ -361,10 +364,11 @@ static int wait_frontier(struct weir__stage *stage, uint64_t seen, uint64_t dead
         if (code != 0) {
             return code;
         }
-        if (weir__load(stage->config.prepared_end, acquire) != seen) {
+        /* Relaxed, both: as in wait_open; the role's holder acquires. */
+        if (weir__load(stage->config.prepared_end, relaxed) != seen) {
             return 0;
         }
-        int32_t space = weir__load(stage->config.space_error, acquire);
+        int32_t space = weir__load(stage->config.space_error, relaxed);
         if (space != 0) {
             count(&stage->counters.refused_space);
             return space;
@@ -453,14 +457,16 @@ static WEIR__COLD int reserve_oversize(struct weir__stage *stage,
             }
             continue;
         }
-        uint64_t before = weir__fetch_add(&stage->word, word_seal(stage), seq_cst);
+        /* acquire: as the flusher's seal. The record is not in the slot that W tells of: its push
+         * wakes the flusher. */
+        uint64_t before = weir__fetch_add(&stage->word, word_seal(stage), acquire);
         if (!word_open(stage, before)) {
             continue;
         }
         uint32_t index = word_slot(before);
         uint32_t end =
             (uint32_t)word_units(before) - weir__load(&stage->slots[index].first, relaxed);
-        uint64_t prepared = weir__load(stage->config.prepared_end, acquire);
+        uint64_t prepared = weir__load(stage->config.prepared_end, relaxed);
         weir__role_close(stage, index, end);
         if (weir__role_plan(stage, (uint64_t)units * WEIR__UNIT)) {
             oversize_insert(stage, big, units, index, end);
@@ -516,11 +522,10 @@ void weir__stage_commit(struct weir__stage *stage,
     struct weir__slot *slot = &stage->slots[place->slot];
     uint64_t change = ((uint64_t)records << 32) - place->units;
 
-    /* acq_rel: releases the bytes just filled; the one that reaches zero acquires everybody else's.
-     */
+    /* Releases the bytes just filled. Whoever takes the slot acquires the whole sequence. */
     uint64_t before = WEIR__PLANTED(commit_no_release)
                           ? weir__fetch_add(&slot->pend, change, acquire)
-                          : weir__fetch_add(&slot->pend, change, acq_rel);
+                          : weir__fetch_add(&slot->pend, change, release);
     if ((before & PEND_LOW) == place->units) {
         weir__stage_push(stage, place->slot);
         return;
@@ -545,7 +550,7 @@ bool weir__stage_commit_alone(struct weir__stage *stage,
     /* As in commit. */
     uint64_t before = WEIR__PLANTED(commit_no_release)
                           ? weir__fetch_add(&slot->pend, change, acquire)
-                          : weir__fetch_add(&slot->pend, change, acq_rel);
+                          : weir__fetch_add(&slot->pend, change, release);
     if ((before & PEND_LOW) == place->units) {
         weir__stage_push(stage, place->slot);
         return false;
@@ -553,7 +558,7 @@ bool weir__stage_commit_alone(struct weir__stage *stage,
     uint32_t how = weir__load(&stage->fl_sleep, seq_cst);
     /* Acquires what the last one who had the part did with it; the loser looks at what it lost to. */
     if (alone && how == WEIR__FL_LENDS &&
-        weir__cas(&stage->fl_sleep, &how, (uint32_t)WEIR__FL_LENT, acq_rel)) {
+        weir__cas(&stage->fl_sleep, &how, (uint32_t)WEIR__FL_LENT, acquire)) {
         /* The last holder's store came before the word that we have just acquired. */
         weir__store(&stage->lendings, weir__load(&stage->lendings, relaxed) + 1, relaxed);
         return true;

@@ -234,15 +234,16 @@ void weir__stage_give(struct weir__stage *stage, uint32_t index)
     weir__gen_bump(&stage->free_gen);
 }
 
-/* Whether there is something to do for a flusher in this state, W being `word`. */
+/* Whether there is something to do for a flusher in this state, W being `word`. Relaxed: the RMW
+ * before it acquired what a nudge published, and who does it looks again. */
 static bool anything_to_do(struct weir__stage *stage,
                            const struct weir__stage_flusher *flusher,
                            uint64_t word,
                            bool may_seal)
 {
-    bool busy = weir__ring_count(stage->sealed) > 0 || weir__load(&stage->failed, acquire) ||
+    bool busy = weir__ring_count(stage->sealed) > 0 || weir__load(&stage->failed, relaxed) ||
                 (!flusher->shut_seen && weir__load(&stage->shut, relaxed)) ||
-                (!flusher->final && !flusher->must_open && weir__load(&stage->owed, acquire));
+                (!flusher->final && !flusher->must_open && weir__load(&stage->owed, relaxed));
     if (!busy && flusher->must_open) {
         busy = weir__role_plan(stage, stage->role.need) &&
                (stage->role.slot != WEIR__SLOT_NONE || weir__stage_free_count(stage) > 0);
@@ -275,9 +276,9 @@ bool weir__stage_going_to_sleep(struct weir__stage *stage,
         return false;
     }
     /* The loser sleeps: a producer has the part, and looks for itself when it gives it back; or
-     * the flusher has been woken already. */
+     * the flusher has been woken already. Acquire: it may have been lent and given back since. */
     uint32_t lends = WEIR__FL_LENDS;
-    return !weir__cas(&stage->fl_sleep, &lends, (uint32_t)WEIR__FL_AWAKE, acq_rel);
+    return !weir__cas(&stage->fl_sleep, &lends, (uint32_t)WEIR__FL_AWAKE, acquire);
 }
 
 void weir__stage_return(struct weir__stage *stage, const struct weir__stage_flusher *flusher)
@@ -299,8 +300,8 @@ void weir__stage_return(struct weir__stage *stage, const struct weir__stage_flus
 
 void weir__stage_hand_over(struct weir__stage *stage)
 {
-    /* Releases the part; acquires, and passes on, the nudges that came while it was lent. */
-    weir__exchange(&stage->fl_sleep, (uint32_t)WEIR__FL_AWAKE, acq_rel);
+    /* Releases the part; and, an RMW, passes on the nudges that came while it was lent. */
+    weir__exchange(&stage->fl_sleep, (uint32_t)WEIR__FL_AWAKE, release);
     weir__fetch_add(&stage->counters.flusher_wakes, UINT64_C(1), relaxed);
     weir__futex_wake(&stage->fl_sleep, 1);
 }
@@ -309,7 +310,7 @@ void weir__stage_awake(struct weir__stage *stage)
 {
     /* An RMW as well: the nudges of others stay in the release sequence that our next exchange
      * acquires. */
-    weir__exchange(&stage->fl_sleep, 0u, acq_rel);
+    weir__exchange(&stage->fl_sleep, 0u, relaxed);
 }
 
 void weir__stage_leave(struct weir__stage *stage)

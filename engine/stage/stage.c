@@ -119,7 +119,7 @@ int weir__stage_init(struct weir__stage *stage,
     };
     /* Closed, with the role left to the flusher: its first act is to open a slot. */
     weir__store(&stage->word, word_pack(0, 0, word_seal(stage)), relaxed);
-    weir__store(&stage->owed, 1u, release);
+    weir__store(&stage->owed, 1u, relaxed); /* the flusher's thread is started behind it */
     return 0;
 }
 
@@ -181,7 +181,8 @@ void weir__stage_kick(struct weir__stage *stage)
     uint32_t how = weir__load(&stage->fl_sleep, relaxed);
     uint32_t next;
 
-    /* acq_rel: what a nudge published stays in the release sequence. Each failure means that
+    /* Relaxed: an RMW, it leaves what a nudge published, or whoever gave the part back, in the
+     * release sequence. Each failure means that
      * another thread changed the word: to AWAKE or CALLED, and there is nothing left to do, or
      * between the two forms of lending. */
     do {
@@ -189,7 +190,7 @@ void weir__stage_kick(struct weir__stage *stage)
             return; /* somebody else woke it, or had it called */
         }
         next = how == WEIR__FL_LENT ? WEIR__FL_CALLED : WEIR__FL_AWAKE;
-    } while (!weir__cas(&stage->fl_sleep, &how, next, acq_rel));
+    } while (!weir__cas(&stage->fl_sleep, &how, next, relaxed));
     if (how == WEIR__FL_LENT) {
         return; /* it is woken by whoever has its part */
     }
@@ -206,7 +207,7 @@ void weir__stage_nudge(struct weir__stage *stage)
     /* An RMW, not a load: either it comes before the flusher's exchange in the order of this word,
      * and that exchange acquires what was published here, or it sees that the flusher sleeps. A
      * plain load could pass the store that published. */
-    if (weir__fetch_or(&stage->fl_sleep, 0u, acq_rel) != 0) {
+    if (weir__fetch_or(&stage->fl_sleep, 0u, release) != 0) {
         weir__stage_kick(stage);
     }
 }
@@ -361,7 +362,7 @@ void weir__stage_seal(struct weir__stage *stage, uint32_t index, uint32_t end, b
         weir__store(&slot->straggling_since_ns, weir__now_ns(), relaxed);
         weir__fetch_add(&stage->counters.stalls_straggler, UINT64_C(1), relaxed);
     }
-    if ((weir__fetch_sub(&slot->pend, bias, acq_rel) & PEND_LOW) == bias) {
+    if ((weir__fetch_sub(&slot->pend, bias, release) & PEND_LOW) == bias) {
         sealed_put(stage, index);
         if (full) {
             weir__stage_nudge(stage);

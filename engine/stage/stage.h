@@ -53,7 +53,7 @@ struct weir__slot {
 
     /* pend: low 32 bits: BIAS less the committed units until the seal, end less committed units
      * after it; high 32 bits: records committed. Zero in the low half is reached once, by one
-     * thread, which pushes the slot. RMW acq_rel: committers and the sealer; store: role holder
+     * thread, which pushes the slot. RMW release: committers and the sealer; store: role holder
      * before it opens. */
     alignas(WEIR__LINE) WEIR__ATOMIC(uint64_t) pend;
     /* waits[level]: waits that registered here, in all lives. fetch_add relaxed: waiters, on the
@@ -203,7 +203,7 @@ struct weir__stage {
     sealed_end; /* end LSN of the last batch that was closed. Role holder, release */
     WEIR__ATOMIC(uint64_t)
     closed; /* the last opening that is over, with sealed_end behind it. Role holder, release */
-    WEIR__ATOMIC(uint64_t) end_seen;      /* highest end told to anybody. CAS acq_rel */
+    WEIR__ATOMIC(uint64_t) end_seen;      /* highest end told to anybody. CAS relaxed */
     WEIR__ATOMIC(uint64_t) oversize_free; /* bit per oversize buffer */
 
     /* level[l]: everything below has reached it. store-release: flusher; load-acquire: anyone. */

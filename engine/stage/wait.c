@@ -142,8 +142,9 @@ static bool yield_first(struct weir__stage *stage,
     while (*left > 0 && now_ns < deadline_ns) {
         (*left)--;
         weir__yield();
-        /* Bit 0 only says that somebody else went to sleep. Acquire: as the load of value. */
-        if (((weir__load(word, acquire) ^ value) & ~1u) != 0) {
+        /* Bit 0 only says that somebody else went to sleep. Relaxed: the caller looks at the level
+         * again. */
+        if (((weir__load(word, relaxed) ^ value) & ~1u) != 0) {
             return true;
         }
         const uint64_t then_ns = now_ns;
@@ -249,14 +250,14 @@ weir_lsn weir__stage_end(struct weir__stage *stage)
 
     /* Between two slots the end of the last closed batch is the answer, once its closer has said
      * it: a few hundred looks outlast a closer that was preempted. */
-    weir_lsn seen = weir__load(&stage->end_seen, acquire);
+    weir_lsn seen = weir__load(&stage->end_seen, relaxed); /* a number, and nothing behind it */
     for (int look = 0; look < 400; look++) {
         if (look_at_open(stage, &index, &seq, &end, &empty)) {
             break;
         }
         uint64_t word = weir__load(&stage->word, acquire);
         uint64_t closed = weir__load(&stage->closed, acquire);
-        end = weir__load(&stage->sealed_end, acquire);
+        end = weir__load(&stage->sealed_end, relaxed); /* published by closed */
         if (!word_open(stage, word) &&
             word_opening(word) == word_opening(word_pack(closed, 0, 0))) {
             break;
@@ -266,7 +267,7 @@ weir_lsn weir__stage_end(struct weir__stage *stage)
         }
     }
     /* It never falls, whoever looks: the loser of the CAS sees a higher one, or tries again. */
-    while (end > seen && !weir__cas(&stage->end_seen, &seen, end, acq_rel)) {
+    while (end > seen && !weir__cas(&stage->end_seen, &seen, end, relaxed)) {
     }
     return weir__max_u64(end, seen);
 }
@@ -300,7 +301,8 @@ int weir__stage_wait_all(struct weir__stage *stage, enum weir__level level, uint
         if (weir__load(&stage->at_frontier, acquire)) {
             /* Closed until there is space: what was reserved has been sealed. */
             return weir__stage_wait(stage,
-                                    weir__load(&stage->sealed_end, acquire) - 1,
+                                    /* published by at_frontier */
+                                    weir__load(&stage->sealed_end, relaxed) - 1,
                                     level,
                                     WEIR__SLOT_NONE,
                                     0,
@@ -321,7 +323,7 @@ int weir__stage_wait_all(struct weir__stage *stage, enum weir__level level, uint
 static void unpin(struct weir__stage *stage, struct weir__slot *slot)
 {
     /* Release: the copy is over before the flusher sees the count fall. */
-    if (weir__fetch_sub(&slot->pins, 1u, acq_rel) == (PINS_CLOSED | 1u)) {
+    if (weir__fetch_sub(&slot->pins, 1u, release) == (PINS_CLOSED | 1u)) {
         weir__stage_nudge(stage); /* the flusher may be waiting to give it back */
     }
 }
@@ -337,7 +339,7 @@ size_t weir__stage_copy(struct weir__stage *stage, weir_lsn prev_end, void *to, 
         }
         /* Acquire: pairs with the release that opened the slot to readers. A failed try only lifts
          * and lowers the count. */
-        bool closed = (weir__fetch_add(&slot->pins, 1u, acq_rel) & PINS_CLOSED) != 0;
+        bool closed = (weir__fetch_add(&slot->pins, 1u, acquire) & PINS_CLOSED) != 0;
         if (closed || weir__load(&slot->prev_end, relaxed) != prev_end) {
             unpin(stage, slot);
             continue;
