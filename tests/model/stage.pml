@@ -8,6 +8,7 @@
  * -D: PRODUCERS RECORDS (of each) SLOTS CAP (units of a slot; a record is one) IO (slots in flight at most; 0: writing takes no time)
  *     TRY (producer 0 tries, and gives up)  EARLY (producer 0 shuts after its last record, whatever the others do)  FAIL (somebody fails the log)
  *     READER (somebody reads slots)  WAIT (producers wait for their records)
+ *     LEND (the flusher lends its part, and a producer that finds nobody else takes it; with IO 0 and WAIT)
  * Faults, each of which must be found: see run.sh. */
 #ifndef PRODUCERS
 #define PRODUCERS 2
@@ -54,7 +55,23 @@ byte ack[SLOTS];               /* sequence + 1 of the last life acknowledged */
 bit ack_waiters[SLOTS], ack_failed[SLOTS];
 bit closed[SLOTS];             /* to readers */
 byte pins[SLOTS];
-byte fl_sleep;                 /* 0 awake, 1 on the word, 2 on the ring */
+byte fl_sleep;                 /* 0 awake, 1 on the word, 2 on the ring; 3 lends, 4 lent, 5 called */
+/* The flusher's part: what only one thread may touch. */
+byte next_ack, held;
+bit shut_seen, final, must_open;
+chan retained = [SLOTS] of { byte };
+#ifdef LEND
+byte holders, taken_count;      /* threads that have the part; lives taken and not acknowledged */
+#define HOLD atomic { holders++; assert(holders == 1) }
+#define RELEASE holders--
+#define TOOK taken_count++
+#define ACKED taken_count--
+#else
+#define HOLD skip
+#define RELEASE skip
+#define TOOK skip
+#define ACKED skip
+#endif
 bit owed, shut, failed, drained, ring_event;
 chan free = [SLOTS] of { byte };
 chan sealed = [SLOTS] of { byte };
@@ -134,7 +151,10 @@ inline kick()
 {
     d_step {
         if
-        :: fl_sleep == 1 && asleep[FLUSHER] == ON_FLUSHER -> asleep[FLUSHER] = 0
+        :: (fl_sleep == 1 || fl_sleep == 3) && asleep[FLUSHER] == ON_FLUSHER -> asleep[FLUSHER] = 0
+#ifdef FAULT_KICK_TAKES_LENT
+        :: fl_sleep == 4 && asleep[FLUSHER] == ON_FLUSHER -> asleep[FLUSHER] = 0
+#endif
         :: fl_sleep == 2 ->
             ring_event = 1;
             if
@@ -143,7 +163,11 @@ inline kick()
             fi
         :: else -> skip
         fi;
+#if defined(LEND) && !defined(FAULT_KICK_TAKES_LENT)
+        fl_sleep = (fl_sleep >= 4 -> 5 : 0)
+#else
         fl_sleep = 0
+#endif
     }
 }
 
@@ -200,6 +224,189 @@ inline shut_down()
 #endif
 }
 
+#define CAN_SEAL(u, i) (u > 0 && (nempty(free) || next_ack == seq[i]))
+
+/* weir__stage_serve, by whoever has the part. */
+inline serve(i, at, end, how)
+{
+    if
+    :: atomic { !shut_seen && shut -> shut_seen = 1 }
+#ifndef FAULT_NO_BUMP_AT_SHUT
+        bump(open_gen, ON_OPEN);
+        bump(free_gen, ON_FREE);
+#endif
+        did = 1
+    :: else -> skip
+    fi;
+    if
+    :: atomic { !must_open && !final && owed -> owed = 0; must_open = 1; did = 1 }
+    :: else -> skip
+    fi;
+    if
+    :: atomic { must_open && shut_seen -> must_open = 0; final = 1; did = 1 }
+    :: must_open && !shut_seen ->
+        atomic { i = NONE; if :: nempty(free) -> free ? i :: empty(free) -> skip fi }
+        if
+        :: i != NONE -> role_open(i, 0); must_open = 0; did = 1
+        :: else -> skip
+        fi
+    :: else -> skip
+    fi;
+    atomic { at = w_units; i = w_slot }
+#ifdef FAULT_SEALS_ONLY_WHAT_IT_CAN_REPLACE
+    if
+    :: !must_open && !final && at <= CAP && (shut_seen || (may_seal && at > 0 && nempty(free))) ->
+#else
+    if
+    :: !must_open && !final && at <= CAP && (shut_seen || (may_seal && CAN_SEAL(at, i))) ->
+#endif
+        atomic { at = w_units; i = w_slot; w_units = w_units + SEAL; assert(w_units <= CAP + (PRODUCERS + 2) * SEAL) }
+        did = 1;
+        if
+        :: at <= CAP ->
+            end = at;
+            role_seq = (end > 0 -> seq[i] + 1 : seq[i]);
+            if
+            :: shut_seen -> final = 1
+            :: else ->
+                atomic { how = NONE; if :: nempty(free) -> free ? how :: empty(free) -> skip fi }
+                if
+                :: how != NONE -> role_open(how, 0)
+                :: else -> must_open = 1
+                fi
+            fi;
+            if
+            :: end > 0 -> seal(i, end)
+            :: else -> skip
+            fi
+        :: else -> skip
+        fi
+    :: else -> skip
+    fi
+}
+
+/* take_complete */
+inline take_all(i)
+{
+    do
+    :: atomic { nempty(sealed) -> sealed ? i; assert(pend[i] == 0); state[seq[i]] = taken; TOOK; slot_of[seq[i]] = i; closed[i] = 0; did = 1 }
+    :: empty(sealed) -> break
+    od
+}
+
+/* acknowledge_in_order */
+inline acknowledge(i)
+{
+    do
+    :: atomic { !failed && next_ack < LIVES && state[next_ack] == durable -> i = slot_of[next_ack]; level = next_ack + 1; next_ack++; ACKED }
+#ifdef FAULT_ACK_WAKES_NOBODY
+        atomic { ack[i] = next_ack; ack_waiters[i] = 0; had = 0 }
+#else
+        atomic { ack[i] = next_ack; had = ack_waiters[i]; ack_waiters[i] = 0; if :: had -> wake(ON_ACK + i) :: else -> skip fi; had = 0 }
+#endif
+        retained ! i;
+        did = 1
+    :: else -> break
+    od
+}
+
+/* retire */
+inline retire(i)
+{
+#ifdef READER
+    if
+    :: held != NONE && pins[held] == 0 ->
+        free ! held;
+        held = NONE;
+        bump(free_gen, ON_FREE);
+        did = 1
+    :: else -> skip
+    fi;
+#endif
+    do
+    :: atomic { nempty(retained) && held == NONE && len(free) < ENOUGH -> retained ? i; closed[i] = 1; busy = (pins[i] != 0) }
+        if
+        :: busy -> held = i
+        :: else ->
+            free ! i;
+#ifndef FAULT_NO_BUMP_AT_GIVE
+            bump(free_gen, ON_FREE)
+#endif
+        fi;
+        did = 1
+    :: else -> break
+    od
+}
+
+/* The second look, for somebody in the state `seen`: what the part was before it was let go. */
+#define SEEN_SEAL(u, i) (u > 0 && (nempty(free) || seen_ack == seq[i]))
+
+#ifdef LEND
+#define MAY_LEND (taken_count == 0 && held == NONE && !must_open && !final && !shut_seen)
+inline hand_over()
+{
+    RELEASE;
+    atomic {
+        fl_sleep = 0;
+#ifndef FAULT_NO_WAKE_AT_HAND_OVER
+        if
+        :: asleep[FLUSHER] == ON_FLUSHER -> asleep[FLUSHER] = 0
+        :: else -> skip
+        fi
+#endif
+    }
+}
+/* weir__flusher_alone: it has the part. */
+inline alone()
+{
+    HOLD;
+    did = 0;
+    if
+    :: failed -> skip
+    :: else ->
+        may_seal = 1;
+        serve(ti, tat, tend, thow);
+        take_all(ti);
+        did = 0;
+        if
+        :: taken_count == 1 && state[next_ack] == taken ->
+            state[next_ack] = durable;
+            acknowledge(ti);
+            go = did;
+            retire(ti);
+            did = go
+        :: else -> skip
+        fi
+    fi;
+    if
+    :: did && MAY_LEND ->
+        /* weir__stage_return */
+        seen_ack = next_ack;
+        RELEASE;
+        atomic { go = (fl_sleep == 4); if :: go -> fl_sleep = 3 :: else -> skip fi }
+        if
+        :: go ->
+#ifndef FAULT_NO_LOOK_AT_RETURN
+            atomic { tat = w_units; ti = w_slot }
+            d_step { busy = nempty(sealed) || failed || shut || owed || (tat <= CAP && SEEN_SEAL(tat, ti)) }
+            if
+            :: busy -> kick()
+            :: else -> skip
+            fi
+#else
+            skip
+#endif
+        :: else ->
+            /* It was called. */
+            HOLD;
+            hand_over()
+        fi
+    :: else -> hand_over()
+    fi;
+    atomic { did = 0; busy = 0; may_seal = 0; ti = 0; tat = 0; tend = 0; thow = 0; seen_ack = 0; go = 0 }
+}
+#endif
+
 /* ---- producers --------------------------------------------------------------------------------------------------- */
 
 proctype producer(byte me; bit try)
@@ -207,6 +414,11 @@ proctype producer(byte me; bit try)
     byte i, next, left, k, how, tries;
     short at, end;
     byte life;
+#ifdef LEND
+    byte ti, thow, seen_ack;
+    short tat, tend;
+    bit did, may_seal, busy;
+#endif
     bit seen, go, had, zero, got;
 
     left = RECORDS;
@@ -290,7 +502,24 @@ again:
         if
         :: zero -> push(i)
         :: else ->
-#ifndef FAULT_NO_KICK_AT_COMMIT
+#ifdef LEND
+            how = fl_sleep;
+            if
+            :: how == 3 -> /* alone, as far as it can tell */
+                atomic { go = (fl_sleep == 3); if :: go -> fl_sleep = 4 :: else -> skip fi }
+                if
+                :: go -> alone()
+                :: else ->
+                    if
+                    :: fl_sleep == 1 || fl_sleep == 3 -> kick()
+                    :: else -> skip
+                    fi
+                fi
+            :: how == 1 || how == 3 -> kick()
+            :: else -> skip
+            fi;
+            atomic { how = 0; go = 0 }
+#elif !defined(FAULT_NO_KICK_AT_COMMIT)
             if
             :: fl_sleep == 1 -> kick()
             :: else -> skip
@@ -367,7 +596,6 @@ out:
 
 /* ---- the flusher ------------------------------------------------------------------------------------------------- */
 
-#define CAN_SEAL(u, i) (u > 0 && (nempty(free) || next_ack == seq[i]))
 
 #if IO == 0
 #define SUBMIT state[k] = durable
@@ -396,115 +624,21 @@ inline reap()
 proctype flusher()
 {
     byte me = FLUSHER;
-    byte i, k, how, next_ack, held, inflight;
+    byte i, k, how, seen_ack, inflight;
     byte end;
     short at;
-    chan retained = [SLOTS] of { byte };
-    bit did, had, zero, shut_seen, final, must_open, may_seal, busy;
+    bit did, had, zero, may_seal, busy;
 
-    held = NONE;
+    HOLD;
     do
     :: atomic { did = 0; reap() }
-        /* acknowledge_in_order */
-        do
-        :: atomic { !failed && next_ack < LIVES && state[next_ack] == durable -> i = slot_of[next_ack]; level = next_ack + 1; next_ack++ }
-#ifdef FAULT_ACK_WAKES_NOBODY
-            atomic { ack[i] = next_ack; ack_waiters[i] = 0; had = 0 }
-#else
-            atomic { ack[i] = next_ack; had = ack_waiters[i]; ack_waiters[i] = 0; if :: had -> wake(ON_ACK + i) :: else -> skip fi; had = 0 }
-#endif
-            retained ! i;
-            did = 1
-        :: else -> break
-        od;
-        /* retire */
-#ifdef READER
-        if
-        :: held != NONE && pins[held] == 0 ->
-            free ! held;
-            held = NONE;
-            bump(free_gen, ON_FREE);
-            did = 1
-        :: else -> skip
-        fi;
-#endif
-        do
-        :: atomic { nempty(retained) && held == NONE && len(free) < ENOUGH -> retained ? i; closed[i] = 1; busy = (pins[i] != 0) }
-            if
-            :: busy -> held = i
-            :: else ->
-                free ! i;
-#ifndef FAULT_NO_BUMP_AT_GIVE
-                bump(free_gen, ON_FREE)
-#endif
-            fi;
-            did = 1
-        :: else -> break
-        od;
-        /* take_complete */
-        do
-        :: atomic { nempty(sealed) -> sealed ? i; assert(pend[i] == 0); state[seq[i]] = taken; slot_of[seq[i]] = i; closed[i] = 0; did = 1 }
-        :: empty(sealed) -> break
-        od;
-        /* weir__stage_serve */
-        if
-        :: atomic { !shut_seen && shut -> shut_seen = 1 }
-#ifndef FAULT_NO_BUMP_AT_SHUT
-            bump(open_gen, ON_OPEN);
-            bump(free_gen, ON_FREE);
-#endif
-            did = 1
-        :: else -> skip
-        fi;
-        if
-        :: atomic { !must_open && !final && owed -> owed = 0; must_open = 1; did = 1 }
-        :: else -> skip
-        fi;
-        if
-        :: atomic { must_open && shut_seen -> must_open = 0; final = 1; did = 1 }
-        :: must_open && !shut_seen ->
-            atomic { i = NONE; if :: nempty(free) -> free ? i :: empty(free) -> skip fi }
-            if
-            :: i != NONE -> role_open(i, 0); must_open = 0; did = 1
-            :: else -> skip
-            fi
-        :: else -> skip
-        fi;
-        atomic { at = w_units; i = w_slot; may_seal = (inflight == 0) }
-#ifdef FAULT_SEALS_ONLY_WHAT_IT_CAN_REPLACE
-        if
-        :: !must_open && !final && at <= CAP && (shut_seen || (may_seal && at > 0 && nempty(free))) ->
-#else
-        if
-        :: !must_open && !final && at <= CAP && (shut_seen || (may_seal && CAN_SEAL(at, i))) ->
-#endif
-            atomic { at = w_units; i = w_slot; w_units = w_units + SEAL; assert(w_units <= CAP + (PRODUCERS + 2) * SEAL) }
-            did = 1;
-            if
-            :: at <= CAP ->
-                end = at;
-                role_seq = (end > 0 -> seq[i] + 1 : seq[i]);
-                if
-                :: shut_seen -> final = 1
-                :: else ->
-                    atomic { how = NONE; if :: nempty(free) -> free ? how :: empty(free) -> skip fi }
-                    if
-                    :: how != NONE -> role_open(how, 0)
-                    :: else -> must_open = 1
-                    fi
-                fi;
-                if
-                :: end > 0 -> seal(i, end)
-                :: else -> skip
-                fi
-            :: else -> skip
-            fi
-        :: else -> skip
-        fi;
-        do
-        :: atomic { nempty(sealed) -> sealed ? i; assert(pend[i] == 0); state[seq[i]] = taken; slot_of[seq[i]] = i; closed[i] = 0; did = 1 }
-        :: empty(sealed) -> break
-        od;
+        acknowledge(i);
+        retire(i);
+        take_all(i);
+        /* What is under way: inflight. */
+        may_seal = (inflight == 0);
+        serve(i, at, end, how);
+        take_all(i);
         if
         :: failed ->
             /* What is under way ends first. */
@@ -537,28 +671,59 @@ proctype flusher()
             if
             :: IO > 0 && inflight >= IO -> (ended_count > 0)
             :: else ->
+                seen_ack = next_ack;
+#ifdef LEND
+                atomic { how = (MAY_LEND && inflight == 0 -> 3 : (inflight == 0 -> 1 : 2)) }
+                if
+                :: how == 3 -> RELEASE
+                :: else -> skip
+                fi;
+                atomic { may_seal = (how != 2); fl_sleep = how }
+#else
                 atomic { how = (inflight == 0 -> 1 : 2); may_seal = (how == 1); fl_sleep = how }
+#endif
 #ifndef FAULT_NO_RECHECK
                 atomic { at = w_units; i = w_slot }
                 d_step {
+#ifdef LEND
+                if
+                :: how == 3 -> busy = nempty(sealed) || failed || shut || owed || (at <= CAP && SEEN_SEAL(at, i))
+                :: else ->
+                busy = nempty(sealed) || failed || (!shut_seen && shut) || (!final && !must_open && owed);
+                busy = busy || (must_open && nempty(free));
+                busy = busy || (!must_open && !final && at <= CAP && (shut_seen || (may_seal && CAN_SEAL(at, i))))
+                fi;
+#else
                 busy = nempty(sealed) || failed || (!shut_seen && shut) || (!final && !must_open && owed);
                 busy = busy || (must_open && nempty(free));
                 busy = busy || (!must_open && !final && at <= CAP && (shut_seen || (may_seal && CAN_SEAL(at, i))));
+#endif
 #ifndef FAULT_NO_LOOK_AT_HELD
-                busy = busy || (held != NONE && pins[held] == 0);
+                busy = busy || (how != 3 && held != NONE && pins[held] == 0);
 #endif
                 }
 #else
                 busy = 0;
 #endif
+#ifdef LEND
+                if
+                :: busy && how == 3 ->
+                    /* Who loses sleeps: a producer has the part, or it has been woken. */
+                    atomic { busy = (fl_sleep == 3); if :: busy -> fl_sleep = 0 :: else -> skip fi }
+#ifdef FAULT_LOSER_GOES_ON
+                    busy = 1
+#endif
+                :: else -> skip
+                fi;
+#endif
                 if
                 :: busy -> skip
-                :: !busy && how == 1 ->
+                :: !busy && how != 2 ->
                     do
-                    :: fl_sleep == 1 ->
+                    :: fl_sleep != 0 ->
                         atomic {
                             if
-                            :: fl_sleep == 1 -> asleep[me] = ON_FLUSHER
+                            :: fl_sleep != 0 -> asleep[me] = ON_FLUSHER
                             :: else -> skip
                             fi
                         }
@@ -575,8 +740,14 @@ proctype flusher()
                     (asleep[me] == 0);
                     ring_event = 0
                 fi;
+#ifdef LEND
+                if
+                :: how == 3 -> HOLD
+                :: else -> skip
+                fi;
+#endif
                 fl_sleep = 0;
-                atomic { how = 0; at = 0; i = 0; busy = 0; zero = 0; may_seal = 0; end = 0 }
+                atomic { how = 0; seen_ack = 0; at = 0; i = 0; busy = 0; zero = 0; may_seal = 0; end = 0 }
             fi
         fi
     od;
@@ -684,6 +855,7 @@ init
     byte k;
     atomic {
         k = 0;
+        held = NONE;
         do
         :: k < SLOTS -> free ! k; closed[k] = 1; k++
         :: else -> break
