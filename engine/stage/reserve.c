@@ -417,7 +417,7 @@ static void oversize_insert(struct weir__stage *stage,
     role->prev_end = end;
     role->base = end;
     role->seq++;
-    weir__store(&stage->sealed_end, end, release);
+    weir__store(&stage->sealed_end, end, relaxed); /* as in role_close */
 
     bool planned = weir__role_plan(stage, 0);
     if (planned && next == WEIR__SLOT_NONE) {

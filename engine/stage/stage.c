@@ -253,7 +253,7 @@ void weir__role_close(struct weir__stage *stage, uint32_t index, uint32_t end)
     role->base = batch_end;
     role->seq = seq + 1;
     role->slot = WEIR__SLOT_NONE;
-    weir__store(&stage->sealed_end, batch_end, release);
+    weir__store(&stage->sealed_end, batch_end, relaxed);
     weir__store(&stage->closed, role->opening, release);
 }
 

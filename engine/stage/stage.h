@@ -200,7 +200,8 @@ struct weir__stage {
     at_frontier;                    /* 1: W is closed because the next segment is not prepared */
     WEIR__ATOMIC(uint32_t) drained; /* 1: the flusher has left */
     WEIR__ATOMIC(uint64_t)
-    sealed_end; /* end LSN of the last batch that was closed. Role holder, release */
+    sealed_end; /* end LSN of the last batch that was closed. Role holder, relaxed: `closed` or
+                   `at_frontier` publishes it */
     WEIR__ATOMIC(uint64_t)
     closed; /* the last opening that is over, with sealed_end behind it. Role holder, release */
     WEIR__ATOMIC(uint64_t) end_seen;      /* highest end told to anybody. CAS relaxed */

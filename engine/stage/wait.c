@@ -53,12 +53,14 @@ static bool look_at_open(struct weir__stage *stage,
     /* Acquire, each: the second look at W comes after them. */
     struct weir__slot *slot = &stage->slots[index];
     uint64_t used = word_units(word) - weir__load(&slot->first, acquire);
-    uint64_t seq = weir__load(&slot->seq, acquire);
+    /* Relaxed: with a later one a wait sleeps on the slot's word all the same, which this life
+     * changes. */
+    uint64_t seq = weir__load(&slot->seq, relaxed);
     weir_lsn base = weir__load(&slot->base, acquire);
     weir_lsn prev_end = weir__load(&slot->prev_end, acquire);
     /* Facts change only while W is closed, and an opening that was closed is not open again: still
      * open means unchanged. */
-    uint64_t again = weir__load(&stage->word, acquire);
+    uint64_t again = weir__load(&stage->word, relaxed);
     if (!word_open(stage, again) || !word_same_opening(word, again)) {
         return false;
     }
@@ -79,7 +81,8 @@ find_by_lsn(struct weir__stage *stage, enum weir__level level, weir_lsn lsn, uin
     uint32_t found = WEIR__SLOT_NONE;
     weir_lsn found_base = 0;
 
-    if (weir__load(&stage->sealed_end, acquire) <= lsn) {
+    /* Relaxed: who misses a slot sleeps on an earlier one's word, or on the level's. */
+    if (weir__load(&stage->sealed_end, relaxed) <= lsn) {
         weir_lsn end;
         bool empty;
         bool open = look_at_open(stage, &found, seq_out, &end, &empty);
