@@ -39,6 +39,14 @@ steps() {
     echo "model: steps: every execution"
     # shellcheck disable=SC2086 # a list of names
     "$tmp/steps" full $names || status=1
+    # Two producers, the flusher, and a slot that is used again, within bounds: preemptions, older values, scenario.
+    lives_bounds="2 1 lives-1,3 0 lives-1"
+    ! $long || lives_bounds="3 1 lives-1,4 0 lives-1,3 0 lives-acks,3 0 lives-2"
+    (IFS=,; for bounds in $lives_bounds; do echo "$bounds"; done) >"$tmp/bounds"
+    while read -r preemptions older life; do
+        "$tmp/steps" walk "$preemptions" "$older" "$life" || status=1
+    done <"$tmp/bounds"
+    "$tmp/steps" run 2000 end-own end-falls || status=1
     # The reduction of the search leaves nothing out that the search without it finds.
     echo "model: steps: without the reduction"
     "$tmp/steps" plain retire-late fail-wait || status=1
