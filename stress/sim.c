@@ -321,12 +321,13 @@ static bool failure_print(const struct sim *sim)
     fflush(stdout);
     fprintf(stderr,
             "seed %" PRIu64 ": %s\nrun it again: weir-stress sim --seeds %" PRIu64
-            " --depth %u --faults %s --print\n",
+            " --depth %u --faults %s%s --print\n",
             worst->failed_seed,
             worst->why,
             worst->failed_seed,
             sim->options.depth,
-            faults_words[sim->faults]);
+            faults_words[sim->faults],
+            sim->options.storm ? " --storm" : "");
     return true;
 }
 
@@ -466,6 +467,11 @@ int sim_main(int argc, char **argv)
          .choices = faults_words,
          .help = "besides crashes; all: also what no log survives (rot, lost and misdirected "
                  "writes): it may refuse then (default some)"},
+        {.name = "storm",
+         .kind = OPTION_FLAG,
+         .target = &sim.options.storm,
+         .help = "every history has large records of many producers and a slow device, with many "
+                 "writes under way (else one in eight)"},
         {.name = "exhaustive",
          .kind = OPTION_FLAG,
          .target = &exhaustive,
@@ -544,6 +550,7 @@ int sim_main(int argc, char **argv)
     sim.options = (struct history_options){.depth = (unsigned)depth,
                                            .faults = sim.faults >= 1,
                                            .rot = sim.faults == 2,
+                                           .storm = sim.options.storm,
                                            .print = print};
     return sim_run(&sim);
 }

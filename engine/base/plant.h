@@ -40,6 +40,7 @@ enum weir__plant {
     WEIR__PLANT_reclaim_by_newer_copy,  /* files go that the older copy's checkpoint needs */
     WEIR__PLANT_older_epoch_accepted,   /* batches of older epochs above the cut are the log's */
     WEIR__PLANT_chain_not_checked,      /* any batch at the right place continues the log */
+    WEIR__PLANT_salt_without_epoch,     /* frames of a cut epoch verify at their old place */
     WEIR__PLANT_stale_promise_believed, /* batches of older epochs promise, too */
     WEIR__PLANT_commit_no_release, /* a commit does not publish the bytes (tests/model/run.sh) */
     WEIR__PLANT_nobody_yields,     /* of a crowd each goes to sleep at once */
@@ -66,7 +67,6 @@ enum weir__plant {
     WEIR__PLANT_promise_ahead,              /* the control file's promise where it is appended, */
     WEIR__PLANT_batch_promise_ahead,        /* a batch's where it is written */
     /* Recovery. */
-    WEIR__PLANT_salt_without_epoch, /* frames of a cut epoch verify at their old place */
     WEIR__PLANT_no_new_epoch,       /* an opening appends behind a tail with its old epoch */
     WEIR__PLANT_epoch_reused,       /* so it does where one control copy is lost */
     WEIR__PLANT_epoch_not_marked,   /* an epoch may leave the place of its cut as it is */

@@ -458,7 +458,7 @@ static void log_choose(void)
     history.power_per_mille = power[sim_below(4)];
     places_choose();
     history.calm = sim_chance(300);
-    history.storm = sim_chance(120);
+    history.storm = sim_chance(120) || history.options->storm;
     if (history.storm) {
         history.sizes = SIZES_LARGE;
     }

@@ -49,6 +49,7 @@ struct history_options {
     unsigned depth; /* crashes in a row, at most */
     bool faults;    /* besides crashes */
     bool rot;       /* and such as no log can survive: then only wrong bytes count */
+    bool storm;     /* large records of many producers to a slow device, always */
     bool print;     /* say what happens */
 };
 

@@ -41,6 +41,7 @@ read_order            unit/io/test_executor            reads_that_came_back_late
 lock_not_in_ring      unit/port/test_uring             registered_lock_outlives_its_descriptor_until_the_close
 reclaim_by_newer_copy unit/segment/test_control_file   lower_checkpoint_of_both_copies_is_known
 older_epoch_accepted  unit/format/test_batch           judge_stale_for_an_older_epoch_above_the_newest_start
+salt_without_epoch    unit/format/test_frame           frame_moved_to_another_place_or_history_is_refused
 chain_not_checked     unit/format/test_batch           judge_unchained_when_the_position_is_another
 stale_promise_believed unit/recover/test_scan          longer_tail_of_an_earlier_epoch_is_stale
 nobody_yields         unit/stage/test_stage            one_of_a_crowd_lets_others_run_before_it_sleeps

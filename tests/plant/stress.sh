@@ -3,7 +3,7 @@
 # Builds weir-stress once for each fault of engine/base/plant.h that real threads, descriptors and file systems show, with that
 # fault in it, and runs the verb that has to find it. Prints a table; 0: every fault was found, and nothing is found without one.
 #
-#   stress.sh [--all] BUILD_DIR [COMPILER]   BUILD_DIR holds libweir.a, of any build without sanitizers
+#   stress.sh [--all] BUILD_DIR [COMPILER [FAULT...]]   BUILD_DIR holds libweir.a, of any build without sanitizers
 #                                            without --all: those that are found within seconds
 #
 # Only the files that name a fault are compiled again; they stand before the library on the linker's command line. A verb that
@@ -18,6 +18,7 @@ if [ "${1:-}" = --all ]; then
 fi
 build=${1:?the build directory}
 compiler=${2:-cc}
+shift $(($# < 2 ? $# : 2))
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 plants=$root/engine/base/plant.h
@@ -31,9 +32,9 @@ lent_not_watched        soon  freeze --rounds 20 --standstill 4s --io posix
 retired_not_closed      soon  soak --for 6s
 space_error_kept        soon  fullfs --fs tmpfs --rounds 1 --standstill 4s
 trim_before_control     late  kill --every-call --io posix
-ack_before_sync         late  powercut --rounds 400 --io chain
-written_is_durable      late  logwrites --rounds 20 --io chain
-segment_dir_not_synced  late  powercut --rounds 400 --io posix
+ack_before_sync         soon  powercut --rounds 400 --io auto
+written_is_durable      late  logwrites --rounds 20 --io posix
+segment_dir_not_synced  soon  powercut --rounds 400 --io posix
 TEXT
 }
 
@@ -73,17 +74,23 @@ program_make() {
 failures=0
 printf '%-24s %s\n' "plant" "caught by"
 while read -r fault when verb; do
-    [ "$when" = soon ] || [ "$all" -eq 1 ] || continue
+    if [ $# -gt 0 ]; then
+        [[ " $* " == *" $fault "* ]] || continue
+    else
+        [ "$when" = soon ] || [ "$all" -eq 1 ] || continue
+    fi
     program_make "$fault"
     read -r -a words <<<"$verb"
     code=0
     mkdir "$scratch/run"
+    begun=$(date +%s%N)
     "$scratch/weir-stress" "${words[@]}" --dir "$scratch/run/log" >"$scratch/output" 2>&1 || code=$?
     rm -rf "$scratch/run"
+    seconds=$(awk -v ns=$(($(date +%s%N) - begun)) 'BEGIN { printf "%.1f", ns / 1e9 }')
     if [ "$code" -eq 77 ]; then
         printf '%-24s %s\n' "$fault" "(skipped here: $verb: $(grep -m 1 skipped "$scratch/output"))"
     elif [ "$code" -eq 1 ] && grep -q '^FAULT: ' "$scratch/output"; then
-        printf '%-24s %s\n' "$fault" "$verb: $(grep -m 1 '^FAULT: ' "$scratch/output" | cut -c8-)"
+        printf '%-24s %s\n' "$fault" "$seconds s, $verb: $(grep -m 1 '^FAULT: ' "$scratch/output" | cut -c8-)"
     else
         printf '%-24s %s\n' "$fault" "NOTHING: $verb: exit status $code"
         cat "$scratch/output"
