@@ -29,7 +29,34 @@ struct world {
     enum memory_call failed; /* the first that did */
     unsigned allocations;
     unsigned fail_allocation;
+    /* Not 0: before the read of this number, from 1, a trim takes the first segment away. */
+    unsigned trim_at;
+    unsigned reads;
+    struct weir__control trimmed;
+    struct weir__range gone;
 };
+
+/* What a writer in another process does: the control file first, then the file. Behind the seam's
+ * back, since it is called under its mutex. */
+static void world_trim(struct world *world)
+{
+    char name[WEIR__SEGMENT_NAME_BYTES];
+    uint8_t copy[WEIR__CONTROL_USED_BYTES];
+    weir__segment_name(world->gone.base, world->gone.end, name);
+    weir__control_encode(&world->trimmed, copy);
+    for (unsigned i = 0; i < MEMORY_FILES_MAX; i++) {
+        struct memory_file *const file = &world->memory.files[i];
+        if (!file->used || strcmp(world->memory.dirs[file->dir], FROM) != 0) {
+            continue;
+        }
+        if (strcmp(file->name, "weir.control") == 0) {
+            memcpy(file->data, copy, sizeof copy);
+            memcpy(file->data + WEIR__CONTROL_COPY_OFFSET, copy, sizeof copy);
+        } else if (strcmp(file->name, name) == 0) {
+            memset(file->data, 0xaa, file->bytes); /* as recycled */
+        }
+    }
+}
 
 static long world_before(void *ctx, enum memory_call call, const char *name, size_t bytes)
 {
@@ -40,6 +67,9 @@ static long world_before(void *ctx, enum memory_call call, const char *name, siz
         return 0;
     }
     world->calls++;
+    if (call == MEMORY_CALL_read && ++world->reads == world->trim_at) {
+        world_trim(world);
+    }
     if (world->fail_call == 0 || world->calls < world->fail_call ||
         (world->calls > world->fail_call && !world->forever)) {
         return 0;
@@ -115,6 +145,7 @@ static void world_arm(struct world *world)
     world->armed = true;
     world->calls = 0;
     world->allocations = 0;
+    world->reads = 0;
     world->failed = MEMORY_CALLS;
 }
 
@@ -352,6 +383,51 @@ static void a_salvage_that_fails_leaves_nothing(void **state)
     world_free(world);
 }
 
+/* A writer trims while its log is copied: the copy is to be begun again, and nothing was damaged. */
+static void a_copy_overtaken_by_a_trim_says_so(void **state)
+{
+    (void)state;
+    struct world *const world = world_new();
+    struct log_builder log;
+    build_rich(&log, false);
+    rig_close_clean(&log, &world->trimmed);
+    world->gone = log.segments[0];
+    world->trimmed.oldest_lsn = world->gone.end;
+    world->trimmed.generation += 2;
+    unsigned overtaken = 0;
+    unsigned whole = 0;
+    for (world->trim_at = 1; whole < 2; world->trim_at++) {
+        struct rewritten rewritten = {.fault = WEIR__FAULT_NONE};
+        struct weir__dir dir;
+        world_load(world, &log);
+        assert_int_equal(
+            weir__dir_look(&dir, &world->memory.io, &world->mem, FROM, false, &rewritten.fault),
+            0);
+        const struct weir__rewrite_config config = {
+            .from = &dir,
+            .to_path = TO,
+            .limit = UINT64_MAX,
+        };
+        world_arm(world);
+        const int code = weir__rewrite(&config, &rewritten.report, &rewritten.fault);
+        world->armed = false;
+        weir__dir_close(&dir);
+        if (code == 0) {
+            whole += world->reads < world->trim_at;
+            (void)records_there(world, &log);
+        } else {
+            assert_int_equal(code, WEIR_EPASSED);
+            assert_int_equal(rewritten.fault.code, WEIR_EPASSED);
+            assert_int_equal(files_there(world), 0);
+            overtaken++;
+        }
+        assert_true(world->trim_at < 10000);
+    }
+    assert_true(overtaken > 0);
+    log_builder_exit(&log);
+    world_free(world);
+}
+
 /* ---- scan and repair ---- */
 
 struct scanned {
@@ -488,6 +564,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_copy_that_fails_leaves_nothing),
         cmocka_unit_test(a_salvage_that_fails_leaves_nothing),
+        cmocka_unit_test(a_copy_overtaken_by_a_trim_says_so),
         cmocka_unit_test(a_scan_never_takes_a_failure_for_an_end),
         cmocka_unit_test(a_repair_that_fails_is_told),
     };

@@ -3,6 +3,7 @@
  * was. */
 #include "unit/recover/rig.h"
 
+#include "base/bytes.h"
 #include "base/crc32c.h"
 #include "base/num.h"
 #include "recover/rewrite.h"
@@ -512,6 +513,65 @@ static void what_was_trimmed_meanwhile_is_told_from_damage(void **state)
     free(rig);
     dir_remove(rewrite.path);
     log_builder_exit(&log);
+}
+
+static void a_limit_below_the_oldest_record_is_a_mistake(void **state)
+{
+    (void)state;
+    struct log_builder log;
+    build(&log, 40);
+    struct weir__control control;
+    log_builder_control(&log, &control);
+    control.promise = log.position.lsn;
+    control.oldest_lsn = log.segments[1].base;
+    log_builder_control_write(&log, &control);
+    struct rewrite rewrite = {.fault = WEIR__FAULT_NONE};
+    dir_make(rewrite.path);
+    struct rig *const rig = malloc(sizeof *rig);
+    rig_init(rig, &log);
+    struct weir__rewrite_config config = rewrite_config(&rewrite, rig, false);
+    config.limit = control.oldest_lsn - BLOCK;
+    assert_int_equal(weir__rewrite(&config, &rewrite.report, &rewrite.fault), -EINVAL);
+    assert_int_equal(rewrite.fault.code, -EINVAL);
+    assert_int_equal(dir_count(rewrite.path), 0);
+    rig_exit(rig);
+    free(rig);
+    dir_remove(rewrite.path);
+    log_builder_exit(&log);
+}
+
+/* Everything trimmed: the copy goes on where the log would, whether its next segment is there or
+ * not. What is salvaged does so where there is one; a segment below the oldest LSN is nobody's. */
+static void a_log_of_which_all_was_trimmed_is_copied_empty(void **state)
+{
+    (void)state;
+    for (int kind = 0; kind < 4; kind++) {
+        const bool salvage = kind % 2 != 0;
+        const bool prepared = kind >= 2;
+        struct log_builder log;
+        build(&log, 15);
+        struct weir__control control;
+        rig_close_clean(&log, &control);
+        control.oldest_lsn = log.position.lsn;
+        log_builder_control_write(&log, &control);
+        if (prepared) {
+            log_builder_prepare(&log, 1);
+        }
+        struct rewrite rewrite;
+        const int code = rewrite_run(&rewrite, &log, salvage);
+        if (salvage && !prepared) {
+            assert_int_equal(code, WEIR_ENOLOG);
+        } else {
+            assert_int_equal(code, 0);
+            assert_int_equal(rewrite.report.records, 0);
+            assert_int_equal(rewrite.report.gaps, 0);
+            assert_true(rewrite.report.end_lsn == log.position.lsn ||
+                        rewrite.report.end_lsn == log.position.lsn + BLOCK);
+            expect_records(&rewrite, &log, NULL);
+        }
+        dir_remove(rewrite.path);
+        log_builder_exit(&log);
+    }
 }
 
 static void a_log_in_the_way_is_left_alone(void **state)
@@ -1044,6 +1104,154 @@ static void gaps_of_the_source_stay_gaps(void **state)
     log_builder_exit(&log);
 }
 
+/* The padding behind a gap's header is not zero: the gap is one all the same. */
+static void a_gap_with_bad_padding_is_a_gap(void **state)
+{
+    (void)state;
+    struct log_builder log;
+    build(&log, 5);
+    const size_t gap = log_builder_gap(&log, log.position.lsn + 4 * BLOCK);
+    log_builder_batch(&log, 3, 100);
+    rig_close_clean(&log, NULL);
+    log_builder_flip(&log, log.batches[gap].header.lsn + 300, 1);
+    struct rewrite rewrite;
+    assert_int_equal(rewrite_run(&rewrite, &log, true), 0);
+    expect_records(&rewrite, &log, NULL);
+    assert_int_equal(rewrite.gap_count, 1);
+    expect_gap(&rewrite, 0, log.batches[gap].header.lsn, log.batches[gap].end);
+    dir_remove(rewrite.path);
+    log_builder_exit(&log);
+}
+
+/* A segment that a later build wrote: nobody here knows what its bytes mean. */
+static void a_newer_segment_is_refused(void **state)
+{
+    (void)state;
+    for (int control = 0; control < 2; control++) {
+        struct log_builder log;
+        build(&log, 40);
+        rig_close_clean(&log, NULL);
+        if (control == 0) {
+            log_builder_control_write_copy(&log, 0, NULL);
+            log_builder_control_write_copy(&log, 1, NULL);
+        }
+        uint8_t header[WEIR__SEGMENT_HEADER_BYTES];
+        log_builder_peek(&log, log.segments[1].base, header, sizeof header);
+        weir__put_u32(header + 8, 2);
+        weir__put_u32(header + 4, weir__crc32c(0, header + 8, sizeof header - 8));
+        log_builder_poke(&log, log.segments[1].base, header, sizeof header);
+        struct rewrite rewrite;
+        assert_int_equal(rewrite_run(&rewrite, &log, true), WEIR_EFORMAT);
+        assert_true(rewrite.fault.file[0] != '\0');
+        dir_remove(rewrite.path);
+        log_builder_exit(&log);
+    }
+}
+
+/* Files that share LSNs with a segment, or leave no room for one in between, or are none: what the
+ * headers agree on counts. */
+static void files_in_a_segments_way_cost_nothing(void **state)
+{
+    (void)state;
+    for (int kind = 0; kind < 5; kind++) {
+        struct log_builder log;
+        char path[400];
+        build(&log, 45);
+        rig_close_clean(&log, NULL);
+        const weir_lsn base = log.segments[1].base;
+        const weir_lsn end = log.segments[2].end;
+        weir_lsn from = base + 3 * BLOCK;
+        weir_lsn to = from + SEGMENT;
+        if (kind == 1) { /* before it */
+            from = base - 3 * BLOCK;
+            to = from + SEGMENT;
+        } else if (kind == 2) { /* one block behind the last */
+            from = end + BLOCK;
+            to = from + SEGMENT;
+        } else if (kind == 3) { /* a directory behind the last */
+            from = end;
+            to = from + SEGMENT;
+        } else if (kind == 4) { /* of one block */
+            from = end;
+            to = from + BLOCK;
+        }
+        (void)snprintf(path,
+                       sizeof path,
+                       "%s/%016llx-%016llx.weir",
+                       log.path,
+                       (unsigned long long)from,
+                       (unsigned long long)to);
+        if (kind == 3) {
+            assert_int_equal(mkdir(path, 0700), 0);
+        } else {
+            const int file = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+            assert_true(file >= 0);
+            assert_int_equal(ftruncate(file, (off_t)(to - from)), 0);
+            assert_int_equal(close(file), 0);
+        }
+        struct rewrite rewrite;
+        assert_int_equal(rewrite_run(&rewrite, &log, true), 0);
+        expect_records(&rewrite, &log, NULL);
+        dir_remove(rewrite.path);
+        assert_int_equal(kind == 3 ? rmdir(path) : unlink(path), 0);
+        log_builder_exit(&log);
+    }
+}
+
+/* The other copy of the control file is of an earlier epoch: what it promised above the newest one's
+ * start was cut. */
+static void an_earlier_epochs_promise_is_no_gap(void **state)
+{
+    (void)state;
+    struct log_builder log;
+    build(&log, 20);
+    struct weir__control before;
+    log_builder_control(&log, &before);
+    before.promise = log.position.lsn;
+    const weir_lsn cut = log.batches[9].end;
+    log_builder_cut(&log, cut);
+    struct weir__control control;
+    log_builder_control(&log, &control);
+    control.promise = cut;
+    control.generation = before.generation + 1;
+    log_builder_control_write_copy(&log, 0, &before);
+    log_builder_control_write_copy(&log, 1, &control);
+    struct rewrite rewrite;
+    assert_int_equal(rewrite_run(&rewrite, &log, true), 0);
+    expect_records(&rewrite, &log, NULL);
+    assert_int_equal(rewrite.gap_count, 0);
+    assert_int_equal(rewrite.report.end_lsn, cut);
+    dir_remove(rewrite.path);
+    log_builder_exit(&log);
+}
+
+/* Of a damaged batch that the oldest LSN lies in, what lies below is nobody's. */
+static void records_below_the_oldest_of_a_damaged_batch_are_left_out(void **state)
+{
+    (void)state;
+    struct log_builder log;
+    build(&log, 5);
+    log_builder_batch(&log, 10, 300);
+    log_builder_batch(&log, 3, 100);
+    struct weir__control control;
+    rig_close_clean(&log, &control);
+    control.oldest_lsn = log.records[20].lsn;
+    log_builder_control_write(&log, &control);
+    log_builder_flip(&log, log.records[22].lsn + 100, 1);
+    bool *const lost = lost_none(&log);
+    for (size_t i = 0; i < 20; i++) {
+        lost[i] = true;
+    }
+    lost[22] = true;
+    struct rewrite rewrite;
+    assert_int_equal(rewrite_run(&rewrite, &log, true), 0);
+    expect_records(&rewrite, &log, lost);
+    assert_int_equal(rewrite.gap_count, 1);
+    free(lost);
+    dir_remove(rewrite.path);
+    log_builder_exit(&log);
+}
+
 static void nothing_to_salvage_is_no_log(void **state)
 {
     (void)state;
@@ -1286,6 +1494,8 @@ int main(void)
         cmocka_unit_test(a_copy_ends_at_its_limit),
         cmocka_unit_test(a_damaged_log_is_not_copied),
         cmocka_unit_test(what_was_trimmed_meanwhile_is_told_from_damage),
+        cmocka_unit_test(a_limit_below_the_oldest_record_is_a_mistake),
+        cmocka_unit_test(a_log_of_which_all_was_trimmed_is_copied_empty),
         cmocka_unit_test(a_log_in_the_way_is_left_alone),
         cmocka_unit_test(a_failure_leaves_nothing_and_no_log),
         cmocka_unit_test(a_damaged_payload_costs_its_record_only),
@@ -1302,6 +1512,11 @@ int main(void)
         cmocka_unit_test(what_was_cut_does_not_come_back),
         cmocka_unit_test(a_foreign_segment_is_left_out),
         cmocka_unit_test(gaps_of_the_source_stay_gaps),
+        cmocka_unit_test(a_gap_with_bad_padding_is_a_gap),
+        cmocka_unit_test(a_newer_segment_is_refused),
+        cmocka_unit_test(files_in_a_segments_way_cost_nothing),
+        cmocka_unit_test(an_earlier_epochs_promise_is_no_gap),
+        cmocka_unit_test(records_below_the_oldest_of_a_damaged_batch_are_left_out),
         cmocka_unit_test(nothing_to_salvage_is_no_log),
         cmocka_unit_test(frames_in_payload_are_no_records),
         cmocka_unit_test(a_batch_in_payload_is_none),

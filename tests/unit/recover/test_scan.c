@@ -1332,6 +1332,144 @@ static void a_limit_ends_the_look(void **state)
     log_builder_exit(&log);
 }
 
+/* The limit lies in the first batch of the oldest segment, whose beginning was trimmed: nothing can be
+ * said yet, and nothing is wrong. */
+static void a_limit_within_the_first_batch_is_no_damage(void **state)
+{
+    (void)state;
+    struct log_builder log;
+    build(&log, 40);
+    struct weir__control control;
+    log_builder_control(&log, &control);
+    control.oldest_lsn = control.promise = log.segments[1].base;
+    control.checkpoint = (struct weir__position){.lsn = log.first_lsn + BLOCK};
+    log_builder_control_write(&log, &control);
+    log_builder_remove(&log, log.segments[0]);
+    struct rig *const rig = malloc(sizeof *rig);
+    rig_init(rig, &log);
+    assert_int_equal(rig_load(rig), 0);
+    struct weir__scan_config config = rig_config(rig, true);
+    struct weir__scan_result result;
+    config.limit = log.segments[0].base + 2 * BLOCK - 8;
+    assert_int_equal(weir__scan(&config, &result, &rig->fault), 0);
+    assert_int_equal(result.report.verdict, WEIR_VERDICT_CLEAN);
+    assert_int_equal(result.report.records, 0);
+    assert_non_null(strstr(result.report.why, "lies within the first batch"));
+    rig_exit(rig);
+    free(rig);
+    log_builder_exit(&log);
+}
+
+static int stop_at_once(void *ctx,
+                        const struct weir__batch *batch,
+                        weir_lsn lsn,
+                        const void *data,
+                        size_t bytes)
+{
+    (void)ctx, (void)batch, (void)lsn, (void)data, (void)bytes;
+    return -ECANCELED;
+}
+
+static void whoever_gets_the_bytes_may_end_the_scan(void **state)
+{
+    (void)state;
+    for (int anchored = 0; anchored < 2; anchored++) {
+        struct log_builder log;
+        build(&log, 40);
+        struct weir__control control;
+        log_builder_control(&log, &control);
+        if (anchored != 0) {
+            control.oldest_lsn = control.promise = log.segments[1].base;
+        }
+        log_builder_control_write(&log, &control);
+        struct rig *const rig = malloc(sizeof *rig);
+        rig_init(rig, &log);
+        assert_int_equal(rig_load(rig), 0);
+        struct weir__scan_config config = rig_config(rig, true);
+        struct weir__scan_result result;
+        config.piece = stop_at_once;
+        assert_int_equal(weir__scan(&config, &result, &rig->fault), -ECANCELED);
+        rig_exit(rig);
+        free(rig);
+        log_builder_exit(&log);
+    }
+}
+
+/* Only the checkpoint knows that there was more: of a clean close, or of a log in use. */
+static void the_checkpoint_is_a_promise(void **state)
+{
+    (void)state;
+    for (int closed = 0; closed < 2; closed++) {
+        struct log_builder log;
+        log_builder_init(&log, NULL);
+        log.promise = 0;
+        for (size_t i = 0; i < 20; i++) {
+            log_builder_batch(&log, 3, 100);
+        }
+        struct weir__control control;
+        rig_close_clean(&log, &control);
+        control.promise = log.batches[3].end;
+        control.flags = closed != 0 ? WEIR__CONTROL_CLEAN : 0;
+        log_builder_control_write(&log, &control);
+        log_builder_flip(&log, log.batches[10].header.lsn + 120, 1);
+        const struct weir__scan_result result = rig_look(&log, true);
+        expect_end(&result, &log, WEIR_VERDICT_CORRUPT, log.batches[9].end);
+        assert_int_equal(result.report.evidence_lsn, log.position.lsn);
+        assert_non_null(
+            strstr(result.report.why, closed != 0 ? "the clean close" : "the checkpoint"));
+        log_builder_exit(&log);
+    }
+}
+
+/* Names that are sound by themselves and do not fit the log's blocks, and a header that says another
+ * block than the log has. */
+static void a_segment_of_other_blocks_is_corrupt(void **state)
+{
+    (void)state;
+    struct log_builder log;
+    log_builder_init(&log,
+                     &(struct log_builder_config){.block_bytes = 4096, .segment_bytes = 65536});
+    for (size_t i = 0; i < 60; i++) {
+        log_builder_batch(&log, 3, 1000);
+    }
+    rig_close_clean(&log, NULL);
+    assert_true(log.segment_count > 3);
+    struct weir__segment_header header;
+    uint8_t right[WEIR__SEGMENT_HEADER_BYTES];
+    uint8_t wrong[WEIR__SEGMENT_HEADER_BYTES];
+    const struct weir__range second = log.segments[1];
+    log_builder_peek(&log, second.base, right, sizeof right);
+    assert_int_equal(weir__segment_header_decode(right, &header, NULL), 0);
+    header.block_bytes = 2048;
+    weir__segment_header_encode(&header, wrong);
+    log_builder_poke(&log, second.base, wrong, sizeof wrong);
+    struct weir__scan_result result = rig_look(&log, true);
+    assert_int_equal(result.report.verdict, WEIR_VERDICT_CORRUPT);
+    expect_corrupt_at(&result, second, second.base);
+    assert_non_null(strstr(result.report.why, "another block size"));
+    log_builder_poke(&log, second.base, right, sizeof right);
+
+    /* The first segment ends a block of 512 bytes early, and its name says so. */
+    char from[400];
+    char to[400];
+    char name[WEIR__SEGMENT_NAME_BYTES];
+    const struct weir__range first = log.segments[0];
+    weir__segment_name(first.base, first.end, name);
+    (void)snprintf(from, sizeof from, "%s/%s", log.path, name);
+    weir__segment_name(first.base, first.end - 512, name);
+    (void)snprintf(to, sizeof to, "%s/%s", log.path, name);
+    assert_int_equal(rename(from, to), 0);
+    for (int oldest = 0; oldest < 2; oldest++) {
+        result = rig_look(&log, oldest != 0);
+        assert_int_equal(result.report.verdict, WEIR_VERDICT_CORRUPT);
+        assert_int_equal(result.report.bad_lsn, first.base);
+        assert_non_null(strstr(result.report.why, "does not fit the log's blocks"));
+    }
+    assert_int_equal(rename(to, from), 0);
+    expect_both(&log, WEIR_VERDICT_CLEAN, log.position.lsn);
+    log_builder_exit(&log);
+}
+
 /* ---- anything at all ---- */
 
 static void noise_never_breaks_the_scan(void **state)
@@ -1439,6 +1577,10 @@ int main(void)
         cmocka_unit_test(a_scan_writes_nothing),
         cmocka_unit_test(batches_are_shown_in_order_with_their_bytes),
         cmocka_unit_test(a_limit_ends_the_look),
+        cmocka_unit_test(a_limit_within_the_first_batch_is_no_damage),
+        cmocka_unit_test(whoever_gets_the_bytes_may_end_the_scan),
+        cmocka_unit_test(the_checkpoint_is_a_promise),
+        cmocka_unit_test(a_segment_of_other_blocks_is_corrupt),
         cmocka_unit_test(noise_never_breaks_the_scan),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
