@@ -364,7 +364,7 @@ static void a_salvage_that_fails_leaves_nothing(void **state)
 {
     (void)state;
     struct world *const world = world_new();
-    for (int damage = 0; damage < 3; damage++) {
+    for (int damage = 0; damage < 4; damage++) {
         struct log_builder log;
         build_rich(&log, false);
         if (damage < 2) {
@@ -375,6 +375,10 @@ static void a_salvage_that_fails_leaves_nothing(void **state)
             log_builder_fill(&log, log.batches[9].header.lsn, log.batches[9].end, 0);
             log_builder_flip(&log, log.batches[2].header.lsn + 400, 4);
             log_builder_flip(&log, log.batches[12].header.lsn + 30, 4);
+        }
+        if (damage == 3) { /* a segment in the middle is gone: its place is made anew, hollow */
+            assert_true(log.segment_count > 3);
+            log_builder_remove(&log, log.segments[2]);
         }
         world_load(world, &log);
         rewrite_with_failures(world, &log, true);
