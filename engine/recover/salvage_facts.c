@@ -238,22 +238,22 @@ bool weir__salvage_reader_bad(const struct weir__salvage_state *salvage, weir_ls
 
 static int segments_list(struct weir__salvage_state *salvage, struct weir__catalog *catalog)
 {
-    struct weir__range range;
-    weir_lsn from = 0;
-    while (weir__catalog_next(catalog, from, &range)) {
-        const int code = array_grow(salvage->mem,
-                                    (void **)&salvage->segments,
-                                    salvage->segment_count,
-                                    &salvage->segment_room,
-                                    sizeof *salvage->segments);
-        if (code != 0) {
-            return code;
+    int code = 0;
+    (void)pthread_mutex_lock(&catalog->mutex);
+    for (size_t i = 0; i < catalog->count && code == 0; i++) {
+        code = array_grow(salvage->mem,
+                          (void **)&salvage->segments,
+                          salvage->segment_count,
+                          &salvage->segment_room,
+                          sizeof *salvage->segments);
+        if (code == 0) {
+            salvage->segments[salvage->segment_count++] =
+                (struct weir__salvage_segment){.range = catalog->ranges[i],
+                                               .named = catalog->ranges[i]};
         }
-        salvage->segments[salvage->segment_count++] =
-            (struct weir__salvage_segment){.range = range, .named = range};
-        from = range.base + 1; /* of two that begin together only the first counts */
     }
-    return 0;
+    (void)pthread_mutex_unlock(&catalog->mutex);
+    return code;
 }
 
 static int segment_header_look(struct weir__salvage_state *salvage,
@@ -378,7 +378,12 @@ static int segments_choose(struct weir__salvage_state *salvage)
         if (kept > 0) {
             struct weir__salvage_segment *const last = &salvage->segments[kept - 1];
             if (range.base < last->range.end) {
-                if (segment.agrees && !last->agrees) {
+                /* A leftover of another size may begin where a segment does. Without a header that
+                 * speaks for either, the longer one can hold more. */
+                const bool longer = segment.agrees == last->agrees &&
+                                    range.base == last->range.base &&
+                                    segment.range.end > last->range.end;
+                if ((segment.agrees && !last->agrees) || longer) {
                     *last = segment;
                 }
                 continue;

@@ -1054,31 +1054,38 @@ static void what_was_cut_does_not_come_back(void **state)
 static void a_foreign_segment_is_left_out(void **state)
 {
     (void)state;
-    struct log_builder log;
-    build(&log, 45);
-    rig_close_clean(&log, NULL);
-    struct log_builder other;
-    log_builder_init(&other, &(struct log_builder_config){.log_id = 77});
-    for (size_t i = 0; i < 45; i++) {
-        log_builder_batch(&other, 3, 100);
+    /* Without a control file most segments say which log it is. */
+    for (int control = 0; control < 2; control++) {
+        struct log_builder log;
+        build(&log, 60);
+        rig_close_clean(&log, NULL);
+        if (control == 0) {
+            log_builder_control_write_copy(&log, 0, NULL);
+            log_builder_control_write_copy(&log, 1, NULL);
+        }
+        struct log_builder other;
+        log_builder_init(&other, &(struct log_builder_config){.log_id = 77});
+        for (size_t i = 0; i < 45; i++) {
+            log_builder_batch(&other, 3, 100);
+        }
+        /* Its middle segment in our log's place. */
+        uint8_t bytes[SEGMENT];
+        log_builder_peek(&other, other.segments[1].base, bytes, sizeof bytes);
+        log_builder_poke(&log, log.segments[1].base, bytes, sizeof bytes);
+        bool *const lost = lost_none(&log);
+        for (size_t i = 45; i < 90; i++) {
+            lost[i] = true;
+        }
+        struct rewrite rewrite;
+        assert_int_equal(rewrite_run(&rewrite, &log, true), 0);
+        expect_records(&rewrite, &log, lost);
+        assert_int_equal(rewrite.gap_count, 1);
+        expect_gap(&rewrite, 0, log.batches[14].end, log.batches[29].end);
+        free(lost);
+        dir_remove(rewrite.path);
+        log_builder_exit(&other);
+        log_builder_exit(&log);
     }
-    /* Its middle segment in our log's place. */
-    uint8_t bytes[SEGMENT];
-    log_builder_peek(&other, other.segments[1].base, bytes, sizeof bytes);
-    log_builder_poke(&log, log.segments[1].base, bytes, sizeof bytes);
-    bool *const lost = lost_none(&log);
-    for (size_t i = 45; i < 90; i++) {
-        lost[i] = true;
-    }
-    struct rewrite rewrite;
-    assert_int_equal(rewrite_run(&rewrite, &log, true), 0);
-    expect_records(&rewrite, &log, lost);
-    assert_int_equal(rewrite.gap_count, 1);
-    expect_gap(&rewrite, 0, log.batches[14].end, log.batches[29].end);
-    free(lost);
-    dir_remove(rewrite.path);
-    log_builder_exit(&other);
-    log_builder_exit(&log);
 }
 
 static void gaps_of_the_source_stay_gaps(void **state)
@@ -1101,6 +1108,30 @@ static void gaps_of_the_source_stay_gaps(void **state)
         assert_int_equal(rewrite.report.end_lsn, log.position.lsn);
         dir_remove(rewrite.path);
     }
+    log_builder_exit(&log);
+}
+
+static void many_segments_are_salvaged(void **state)
+{
+    (void)state;
+    struct log_builder log;
+    log_builder_init(&log, &(struct log_builder_config){.segment_bytes = 4 * BLOCK});
+    for (size_t i = 0; i < 300; i++) {
+        if (i % 2 == 0) {
+            log_builder_epoch(&log);
+        }
+        log_builder_batch(&log, 3, 100);
+    }
+    assert_true(log.segment_count >= 100);
+    rig_close_clean(&log, NULL);
+    log_builder_flip(&log, log.batches[100].header.lsn + 120, 1);
+    bool *const lost = lost_none(&log);
+    lost[300] = true;
+    struct rewrite rewrite;
+    assert_int_equal(rewrite_run(&rewrite, &log, true), 0);
+    expect_records(&rewrite, &log, lost);
+    free(lost);
+    dir_remove(rewrite.path);
     log_builder_exit(&log);
 }
 
@@ -1153,7 +1184,7 @@ static void a_newer_segment_is_refused(void **state)
 static void files_in_a_segments_way_cost_nothing(void **state)
 {
     (void)state;
-    for (int kind = 0; kind < 5; kind++) {
+    for (int kind = 0; kind < 7; kind++) {
         struct log_builder log;
         char path[400];
         build(&log, 45);
@@ -1171,6 +1202,9 @@ static void files_in_a_segments_way_cost_nothing(void **state)
         } else if (kind == 3) { /* a directory behind the last */
             from = end;
             to = from + SEGMENT;
+        } else if (kind >= 5) { /* shorter, from where a segment begins: listed before it */
+            from = base;
+            to = from + 8 * BLOCK;
         } else if (kind == 4) { /* of one block */
             from = end;
             to = from + BLOCK;
@@ -1188,6 +1222,9 @@ static void files_in_a_segments_way_cost_nothing(void **state)
             assert_true(file >= 0);
             assert_int_equal(ftruncate(file, (off_t)(to - from)), 0);
             assert_int_equal(close(file), 0);
+        }
+        if (kind == 6) { /* and no header speaks for either */
+            log_builder_fill(&log, base, base + WEIR__SEGMENT_HEADER_BYTES, 0);
         }
         struct rewrite rewrite;
         assert_int_equal(rewrite_run(&rewrite, &log, true), 0);
@@ -1512,6 +1549,7 @@ int main(void)
         cmocka_unit_test(what_was_cut_does_not_come_back),
         cmocka_unit_test(a_foreign_segment_is_left_out),
         cmocka_unit_test(gaps_of_the_source_stay_gaps),
+        cmocka_unit_test(many_segments_are_salvaged),
         cmocka_unit_test(a_gap_with_bad_padding_is_a_gap),
         cmocka_unit_test(a_newer_segment_is_refused),
         cmocka_unit_test(files_in_a_segments_way_cost_nothing),

@@ -1360,25 +1360,28 @@ static void a_limit_within_the_first_batch_is_no_damage(void **state)
     log_builder_exit(&log);
 }
 
-static int stop_at_once(void *ctx,
-                        const struct weir__batch *batch,
-                        weir_lsn lsn,
-                        const void *data,
-                        size_t bytes)
+static int stop_when_told(void *ctx,
+                          const struct weir__batch *batch,
+                          weir_lsn lsn,
+                          const void *data,
+                          size_t bytes)
 {
-    (void)ctx, (void)batch, (void)lsn, (void)data, (void)bytes;
-    return -ECANCELED;
+    unsigned *const left = ctx;
+    (void)batch, (void)lsn, (void)data, (void)bytes;
+    return --*left == 0 ? -ECANCELED : 0;
 }
 
 static void whoever_gets_the_bytes_may_end_the_scan(void **state)
 {
     (void)state;
-    for (int anchored = 0; anchored < 2; anchored++) {
+    for (unsigned kind = 0; kind < 4; kind++) {
+        const bool anchored = kind % 2 != 0;
+        unsigned left = kind < 2 ? 1 : 5;
         struct log_builder log;
         build(&log, 40);
         struct weir__control control;
         log_builder_control(&log, &control);
-        if (anchored != 0) {
+        if (anchored) {
             control.oldest_lsn = control.promise = log.segments[1].base;
         }
         log_builder_control_write(&log, &control);
@@ -1387,7 +1390,8 @@ static void whoever_gets_the_bytes_may_end_the_scan(void **state)
         assert_int_equal(rig_load(rig), 0);
         struct weir__scan_config config = rig_config(rig, true);
         struct weir__scan_result result;
-        config.piece = stop_at_once;
+        config.piece = stop_when_told;
+        config.ctx = &left;
         assert_int_equal(weir__scan(&config, &result, &rig->fault), -ECANCELED);
         rig_exit(rig);
         free(rig);
@@ -1447,6 +1451,13 @@ static void a_segment_of_other_blocks_is_corrupt(void **state)
     assert_int_equal(result.report.verdict, WEIR_VERDICT_CORRUPT);
     expect_corrupt_at(&result, second, second.base);
     assert_non_null(strstr(result.report.why, "another block size"));
+    header.block_bytes = 4096;
+    header.bytes -= 4096;
+    weir__segment_header_encode(&header, wrong);
+    log_builder_poke(&log, second.base, wrong, sizeof wrong);
+    result = rig_look(&log, true);
+    assert_int_equal(result.report.verdict, WEIR_VERDICT_CORRUPT);
+    expect_corrupt_at(&result, second, second.base);
     log_builder_poke(&log, second.base, right, sizeof right);
 
     /* The first segment ends a block of 512 bytes early, and its name says so. */
@@ -1456,17 +1467,69 @@ static void a_segment_of_other_blocks_is_corrupt(void **state)
     const struct weir__range first = log.segments[0];
     weir__segment_name(first.base, first.end, name);
     (void)snprintf(from, sizeof from, "%s/%s", log.path, name);
-    weir__segment_name(first.base, first.end - 512, name);
-    (void)snprintf(to, sizeof to, "%s/%s", log.path, name);
-    assert_int_equal(rename(from, to), 0);
-    for (int oldest = 0; oldest < 2; oldest++) {
-        result = rig_look(&log, oldest != 0);
-        assert_int_equal(result.report.verdict, WEIR_VERDICT_CORRUPT);
-        assert_int_equal(result.report.bad_lsn, first.base);
-        assert_non_null(strstr(result.report.why, "does not fit the log's blocks"));
+    const struct weir__range names[] = {
+        {first.base, first.end - 512},
+        {first.base, first.base + 4096},
+        {first.base, first.end + 512},
+    };
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        weir__segment_name(names[i].base, names[i].end, name);
+        (void)snprintf(to, sizeof to, "%s/%s", log.path, name);
+        assert_int_equal(rename(from, to), 0);
+        for (int oldest = 0; oldest < 2; oldest++) {
+            result = rig_look(&log, oldest != 0);
+            assert_int_equal(result.report.verdict, WEIR_VERDICT_CORRUPT);
+            assert_int_equal(result.report.bad_lsn, first.base);
+            assert_non_null(strstr(result.report.why, "does not fit the log's blocks"));
+        }
+        assert_int_equal(rename(to, from), 0);
     }
-    assert_int_equal(rename(to, from), 0);
     expect_both(&log, WEIR_VERDICT_CLEAN, log.position.lsn);
+    /* Behind the end such a name is nobody's. */
+    const struct weir__range last = log.segments[log.segment_count - 1];
+    weir__segment_name(last.end + 512, last.end + 65536 + 512, name);
+    (void)snprintf(to, sizeof to, "%s/%s", log.path, name);
+    FILE *const file = fopen(to, "w");
+    assert_non_null(file);
+    (void)fclose(file);
+    rig_crash(&log, 0, NULL);
+    expect_both(&log, WEIR_VERDICT_CLEAN, log.position.lsn);
+    assert_int_equal(unlink(to), 0);
+    log_builder_exit(&log);
+}
+
+/* The first batch of the oldest segment of a trimmed log: its header holds, a frame does not. */
+static void a_damaged_first_batch_of_the_oldest_segment_is_corrupt(void **state)
+{
+    (void)state;
+    struct log_builder log;
+    build(&log, 40);
+    struct weir__control control;
+    rig_close_clean(&log, &control);
+    const struct weir__range oldest = log.segments[1];
+    control.oldest_lsn = oldest.base;
+    log_builder_control_write(&log, &control);
+    log_builder_flip(&log, oldest.base + BLOCK + 200, 1);
+    const struct weir__scan_result result = rig_look(&log, true);
+    assert_int_equal(result.report.verdict, WEIR_VERDICT_CORRUPT);
+    expect_corrupt_at(&result, oldest, oldest.base + BLOCK);
+    assert_non_null(strstr(result.report.why, "first batch of the oldest segment"));
+    log_builder_exit(&log);
+}
+
+/* Closed cleanly at its end, and still somebody promised more. */
+static void a_promise_above_a_clean_end_is_corrupt(void **state)
+{
+    (void)state;
+    struct log_builder log;
+    build(&log, 20);
+    struct weir__control control;
+    rig_close_clean(&log, &control);
+    control.promise = log.position.lsn + 2 * BLOCK;
+    log_builder_control_write(&log, &control);
+    const struct weir__scan_result result =
+        expect_both(&log, WEIR_VERDICT_CORRUPT, log.position.lsn);
+    assert_int_equal(result.report.evidence_lsn, control.promise);
     log_builder_exit(&log);
 }
 
@@ -1581,6 +1644,8 @@ int main(void)
         cmocka_unit_test(whoever_gets_the_bytes_may_end_the_scan),
         cmocka_unit_test(the_checkpoint_is_a_promise),
         cmocka_unit_test(a_segment_of_other_blocks_is_corrupt),
+        cmocka_unit_test(a_damaged_first_batch_of_the_oldest_segment_is_corrupt),
+        cmocka_unit_test(a_promise_above_a_clean_end_is_corrupt),
         cmocka_unit_test(noise_never_breaks_the_scan),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
