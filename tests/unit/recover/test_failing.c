@@ -191,7 +191,7 @@ static void build_rich(struct log_builder *log, bool unpromised)
     log_builder_batch(log, 2, 400);
     log_builder_cut(log, cut);
     log_builder_rotate(log);
-    for (size_t i = 0; i < 14; i++) {
+    for (size_t i = 0; i < 24; i++) {
         log_builder_batch(log, 10, 290);
     }
     log_builder_prepare(log, 1);
@@ -376,9 +376,11 @@ static void a_salvage_that_fails_leaves_nothing(void **state)
             log_builder_flip(&log, log.batches[2].header.lsn + 400, 4);
             log_builder_flip(&log, log.batches[12].header.lsn + 30, 4);
         }
-        if (damage == 3) { /* a segment in the middle is gone: its place is made anew, hollow */
-            assert_true(log.segment_count > 3);
-            log_builder_remove(&log, log.segments[2]);
+        if (damage == 3) {
+            /* Two segments in the middle are gone: their place is made anew, hollow. */
+            assert_true(log.segment_count > 4);
+            log_builder_remove(&log, log.segments[1]);
+            log_builder_remove(&log, log.segments[1]);
         }
         world_load(world, &log);
         rewrite_with_failures(world, &log, true);
