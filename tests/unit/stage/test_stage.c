@@ -76,6 +76,9 @@ static void nothing_is_reserved_before_the_flusher_opens_a_slot(void **state)
     assert_int_equal(weir__stage_reserve(&toy.stage, 8, 0, &place), -EAGAIN);
     assert_int_equal(weir__stage_reserve(&toy.stage, 8, soon(), &place), -ETIMEDOUT);
     assert_int_equal(weir__stage_end(&toy.stage), TOY_BLOCK);
+    /* And so there is nothing to wait for. */
+    assert_int_equal(weir__stage_wait_all(&toy.stage, WEIR__LEVEL_DURABLE, 0), 0);
+    assert_int_equal(weir__stage_wait_all(&toy.stage, WEIR__LEVEL_WRITTEN, soon()), 0);
     toy_turn(&toy);
     assert_int_equal(weir__stage_reserve(&toy.stage, 8, 0, &place), 0);
     weir__stage_commit(&toy.stage, &place, 1);
@@ -280,6 +283,9 @@ static void two_slots_press_back_and_go_on(void **state)
         assert_int_equal(weir__stage_reserve(&toy.stage, 8, timed ? soon() : 0, &place),
                          timed ? -ETIMEDOUT : -EAGAIN);
         assert_int_equal(weir__load(&toy.stage.owed, acquire), 1);
+        /* Closed, and what is in the two is not durable. */
+        assert_int_equal(weir__stage_wait_all(&toy.stage, WEIR__LEVEL_DURABLE, 0), -ETIMEDOUT);
+        assert_int_equal(weir__stage_wait_all(&toy.stage, WEIR__LEVEL_DURABLE, soon()), -ETIMEDOUT);
         /* These find it closed, and add nothing to the word. */
         const uint64_t word = weir__load(&toy.stage.word, acquire);
         assert_int_equal(weir__stage_reserve(&toy.stage, 8, 0, &place), -EAGAIN);
