@@ -119,7 +119,7 @@ static void stage_touch(struct weir__stage *stage)
     matom<uint64_t> *w64[] = {&stage->sealed_end, &stage->complete, &stage->level[0], &stage->level[1], &stage->word, &stage->end_seen, &stage->closed,
                               &stage->oversize_free};
     for (auto *a : w64) a->touch();
-    stage->lendings.cheap = stage->crowd.cheap = stage->yields_off_ns.cheap = stage->yields_pause_ns.cheap = 1;
+    stage->taking_turns.over.cheap = stage->taking_turns.waits_since.cheap = stage->lendings.cheap = stage->crowd.cheap = stage->yields_off_ns.cheap = stage->yields_pause_ns.cheap = 1;
     matom<uint64_t> *count = (matom<uint64_t> *)&stage->counters;
     for (size_t i = 0; i < sizeof stage->counters / sizeof *count; i++) count[i].cheap = 1;
     for (size_t i = 0; i < WEIR__TURNS; i++) stage->turns[i].last.cheap = stage->turns[i].adds.cheap = 1;
