@@ -46,9 +46,10 @@ holds ends -DPRODUCERS=1 -DRECORDS=2 -DIO=1
 holds ends -DPRODUCERS=1 -DRECORDS=3 -DSLOTS=2 -DIO=2 -DWAIT
 holds ends -DPRODUCERS=1 -DRECORDS=2 -DTRY -DSLOTS=1
 holds all -DPRODUCERS=1 -DRECORDS=2 -DSLOTS=2 -DIO=2
-holds ends -DPRODUCERS=1 -DRECORDS=2 -DWAIT -DLEND
+holds ends -DPRODUCERS=1 -DRECORDS=2 -DWAIT -DLEND -DSLOTS=2
 if [ "${1:-}" = --long ]; then
-    holds ends -DLEND -DWAIT
+    holds ends -DLEND -DWAIT -DCAP=2
+    holds ends -DLEND -DWAIT -DSLOTS=2
     holds ends
     holds ends -DWAIT
     holds ends -DWAIT -DSLOTS=2
@@ -73,7 +74,7 @@ finds KICK_TAKES_LENT -DLEND -DWAIT
 if [ "${1:-}" = --long ]; then
     # When the role is left to it, when a reader lets go; a closer's when a slot is given back; the looks before sleep; the waiter's.
     finds LOSER_GOES_ON -DLEND -DWAIT
-    finds NO_LOOK_AT_RETURN -DLEND -DWAIT -DCAP=2
+    finds NO_LOOK_AT_RETURN -DLEND -DWAIT -DSLOTS=2 -DCAP=2
     finds NO_KICK_AT_OWED -DTRY -DRECORDS=2
     finds NO_KICK_AT_UNPIN -DREADER
     finds NO_BUMP_AT_GIVE
