@@ -18,6 +18,12 @@ fail() {
 
 [ "$(id -u)" -eq 0 ] || skip "not root"
 command -v mkfs.ext4 >/dev/null && command -v e2fsck >/dev/null || skip "no mkfs.ext4 or e2fsck"
+# In a mount namespace of its own: a test beside this one that makes one would hold a copy of the mount, and the file
+# system would live on, read-only, behind an umount.
+if [ "${1:-}" != --inside ]; then
+    unshare --mount true 2>/dev/null || skip "no mount namespace of our own here"
+    exec unshare --mount bash "$0" --inside
+fi
 work=$(mktemp -d "${TMPDIR:-/tmp}/weir-read-only.XXXXXX")
 clean_up() {
     cd /
@@ -97,6 +103,11 @@ for io in auto posix; do
     # A reader needs no file system that can be written to.
     "$WEIR" cat mnt/log >there 2>err || fail "--io $io: cat while it is read-only: $(cat err)"
     umount mnt
+    for _ in $(seq 200); do
+        [ -n "$(losetup -j image)" ] || break
+        sleep 0.05
+    done
+    [ -z "$(losetup -j image)" ] || fail "--io $io: still attached after the umount: $(losetup -j image)"
     rc=0
     e2fsck -fy image >out 2>&1 || rc=$?
     [ "$rc" -le 2 ] || fail "--io $io: e2fsck: exit status $rc: $(cat out)"
