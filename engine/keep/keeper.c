@@ -493,6 +493,7 @@ static uint64_t fill_may_wait(const struct weir__keeper *keeper)
         return 0;
     }
     const weir_lsn current_end = weir__load(&keeper->current_end, relaxed); /* a hint */
+    /* No less than 0: a trimmed file of this size lies below current_end. */
     const weir_lsn latest = current_end - keeper->config.segment_bytes / 2;
     const weir_lsn end = keeper->config.end(keeper->config.ctx);
     return end < latest ? latest - end : 0;

@@ -147,7 +147,9 @@ struct weir_options {
     uint32_t record_bytes_max;
     uint32_t oversize_buffers; /* for records and groups beyond a slot. 0 = 1; 1..64; more wait */
     uint32_t max_inflight;     /* writes or chains under way at once. 0 = 8; 1..256 */
-    uint32_t spare_segments;   /* prepared ahead of need. 0 = 1; 1..16 */
+    /* Prepared ahead of need; while trimmed segments are recycled, the last of them when half of the
+     * current segment is used, at the latest. 0 = 1; 1..16 */
+    uint32_t spare_segments;
     uint32_t recycle_segments; /* trimmed segments kept for recycling; more are removed. 0 = 16 */
     /* To wait for a dying writer's last writes. 0 = 2 s; UINT64_MAX = do not wait. */
     uint64_t lock_timeout_ns;
