@@ -238,9 +238,10 @@ bool weir__salvage_reader_bad(const struct weir__salvage_state *salvage, weir_ls
 
 static int segments_list(struct weir__salvage_state *salvage, struct weir__catalog *catalog)
 {
-    int code = 0;
-    (void)pthread_mutex_lock(&catalog->mutex);
-    for (size_t i = 0; i < catalog->count && code == 0; i++) {
+    struct weir__range *ranges;
+    size_t count;
+    int code = weir__catalog_copy(catalog, salvage->mem, &ranges, &count);
+    for (size_t i = 0; i < count && code == 0; i++) {
         code = array_grow(salvage->mem,
                           (void **)&salvage->segments,
                           salvage->segment_count,
@@ -248,11 +249,10 @@ static int segments_list(struct weir__salvage_state *salvage, struct weir__catal
                           sizeof *salvage->segments);
         if (code == 0) {
             salvage->segments[salvage->segment_count++] =
-                (struct weir__salvage_segment){.range = catalog->ranges[i],
-                                               .named = catalog->ranges[i]};
+                (struct weir__salvage_segment){.range = ranges[i], .named = ranges[i]};
         }
     }
-    (void)pthread_mutex_unlock(&catalog->mutex);
+    weir__mem_free(salvage->mem, ranges, count * sizeof *ranges);
     return code;
 }
 

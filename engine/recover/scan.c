@@ -186,20 +186,9 @@ bool weir__scan_aligned(const struct weir__scan_state *scan, struct weir__range 
 /* Takes the catalog's list. It is judged as it stood at one moment. */
 static int scan_list(struct weir__scan_state *scan)
 {
-    struct weir__catalog *const catalog = scan->config->catalog;
-    int result = 0;
-    (void)pthread_mutex_lock(&catalog->mutex);
-    scan->count = catalog->count;
-    if (scan->count > 0) {
-        scan->room = scan->count * sizeof *scan->ranges;
-        scan->ranges = weir__mem_alloc(scan->dir->mem, scan->room, _Alignof(struct weir__range));
-        if (scan->ranges == NULL) {
-            result = -ENOMEM;
-        } else {
-            memcpy(scan->ranges, catalog->ranges, scan->room);
-        }
-    }
-    (void)pthread_mutex_unlock(&catalog->mutex);
+    const int result =
+        weir__catalog_copy(scan->config->catalog, scan->dir->mem, &scan->ranges, &scan->count);
+    scan->room = scan->count * sizeof *scan->ranges;
     return result;
 }
 

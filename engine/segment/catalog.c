@@ -264,6 +264,29 @@ bool weir__catalog_overlap(struct weir__catalog *catalog,
     return found;
 }
 
+int weir__catalog_copy(struct weir__catalog *catalog,
+                       struct weir__mem *mem,
+                       struct weir__range **ranges_out,
+                       size_t *count_out)
+{
+    int result = 0;
+    *ranges_out = NULL;
+    *count_out = 0;
+    catalog_lock(catalog);
+    if (catalog->count > 0) {
+        const size_t bytes = catalog->count * sizeof **ranges_out;
+        *ranges_out = weir__mem_alloc(mem, bytes, _Alignof(struct weir__range));
+        if (*ranges_out == NULL) {
+            result = -ENOMEM;
+        } else {
+            memcpy(*ranges_out, catalog->ranges, bytes);
+            *count_out = catalog->count;
+        }
+    }
+    catalog_unlock(catalog);
+    return result;
+}
+
 size_t weir__catalog_count(struct weir__catalog *catalog)
 {
     catalog_lock(catalog);

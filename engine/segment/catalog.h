@@ -42,6 +42,12 @@ int weir__catalog_add(struct weir__catalog *catalog,
                       struct weir__range range); /* 0, -ENOMEM, -EEXIST */
 bool weir__catalog_remove(struct weir__catalog *catalog, struct weir__range range);
 size_t weir__catalog_count(struct weir__catalog *catalog);
+/* All of them as they stand at one moment, in memory of `mem`; the caller frees it. Return: 0, or
+ * -ENOMEM. None: NULL and 0. */
+int weir__catalog_copy(struct weir__catalog *catalog,
+                       struct weir__mem *mem,
+                       struct weir__range **ranges_out,
+                       size_t *count_out);
 uint64_t weir__catalog_bytes(struct weir__catalog *catalog);
 /* Segments that lie wholly below lsn: how many; and the one with the lowest base. */
 size_t

@@ -45,6 +45,24 @@ static void assert_range(struct weir__range range, weir_lsn base, weir_lsn end)
     assert_int_equal(range.end, end);
 }
 
+static void copy_is_all_of_them_and_stays_as_it_was(void **state)
+{
+    struct fixture *f = *state;
+    struct weir__range *ranges;
+    size_t count = 1;
+    assert_int_equal(weir__catalog_copy(&f->catalog, &f->mem, &ranges, &count), 0);
+    assert_null(ranges);
+    assert_int_equal(count, 0);
+    assert_int_equal(weir__catalog_add(&f->catalog, RANGE(512, 1024)), 0);
+    assert_int_equal(weir__catalog_add(&f->catalog, RANGE(0, 512)), 0);
+    assert_int_equal(weir__catalog_copy(&f->catalog, &f->mem, &ranges, &count), 0);
+    assert_true(weir__catalog_remove(&f->catalog, RANGE(0, 512)));
+    assert_int_equal(count, 2);
+    assert_range(ranges[0], 0, 512);
+    assert_range(ranges[1], 512, 1024);
+    weir__mem_free(&f->mem, ranges, count * sizeof *ranges);
+}
+
 /* Whatever the order of the additions, the walk from 0 upwards is sorted. */
 static void catalog_is_sorted_whatever_the_order_of_additions(void **state)
 {
@@ -313,6 +331,11 @@ static void lack_of_memory_leaves_the_catalog_as_it_was(void **state)
     assert_in_range(added, 1, 999);
     assert_int_equal(weir__catalog_add(&catalog, RANGE(added * 512, (added + 1) * 512)), -ENOMEM);
     assert_int_equal(weir__catalog_count(&catalog), added);
+    struct weir__range *ranges;
+    size_t count = 1;
+    assert_int_equal(weir__catalog_copy(&catalog, &mem, &ranges, &count), -ENOMEM);
+    assert_null(ranges);
+    assert_int_equal(count, 0);
     f->alloc_left = 1;
     assert_int_equal(weir__catalog_add(&catalog, RANGE(added * 512, (added + 1) * 512)), 0);
     assert_int_equal(weir__catalog_count(&catalog), added + 1);
@@ -337,6 +360,7 @@ int main(void)
                                         setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(below_counts_whole_segments_only, setup, teardown),
+        cmocka_unit_test_setup_teardown(copy_is_all_of_them_and_stays_as_it_was, setup, teardown),
         cmocka_unit_test_setup_teardown(load_reads_names_and_ignores_foreign_ones, setup, teardown),
         cmocka_unit_test_setup_teardown(load_sorts_what_a_listing_gives_and_keeps_each_once,
                                         setup,
