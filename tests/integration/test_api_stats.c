@@ -389,6 +389,20 @@ static bool segment_waited_for(void *ctx)
     return s.stalls_segment > 0;
 }
 
+/* Appends one record more, or is refused: at the end of the last segment, and not because the
+ * flusher was just about to open a slot. */
+static bool at_the_last_segments_end(void *ctx)
+{
+    static const uint8_t payload[10000];
+    struct rig *const rig = ctx;
+    const struct weir_piece piece = {payload, sizeof payload};
+    const struct weir_record record = {&piece, 1, 0};
+    const int code = weir_append_group(rig->log, &record, 1, WEIR_TRY, NULL);
+    assert_true(code == 0 || code == -EAGAIN);
+    assert_int_equal(weir_sync(rig->log, WEIR_FOREVER), 0);
+    return code == -EAGAIN && segment_waited_for(rig);
+}
+
 /* No segment is made: appends wait for one, and are refused once it is known that there is none. */
 static void waiting_for_segments_is_counted(void **state)
 {
@@ -398,19 +412,12 @@ static void waiting_for_segments_is_counted(void **state)
     struct workers workers;
     struct sleepers sleepers = {.rig = &rig};
     static const uint8_t payload[10000];
-    const struct weir_piece piece = {payload, sizeof payload};
-    const struct weir_record record = {&piece, 1, 0};
     rig_make(&rig, posix_way);
     rig.options.segment_bytes = 4 * RIG_SEGMENT; /* made piece by piece */
     const struct fault_rule hold = {.kind = FAULT_WRITE, .name = "weir.prepare", .hold = true};
     assert_int_equal(rig_open(&rig), 0);
     (void)fault_io_arm(&rig.fault, &hold);
-    int code = 0;
-    for (unsigned i = 0; i < 200 && code == 0; i++) {
-        code = weir_append_group(rig.log, &record, 1, WEIR_TRY, NULL);
-        assert_int_equal(weir_sync(rig.log, WEIR_FOREVER), 0);
-    }
-    assert_int_equal(code, -EAGAIN);
+    assert_true(wait_until(at_the_last_segments_end, &rig));
     workers_start(&workers, 1, append_one, &sleepers, test_seed());
     const bool waited = wait_until(segment_waited_for, &rig);
     fault_io_release(&rig.fault);
@@ -426,7 +433,7 @@ static void waiting_for_segments_is_counted(void **state)
         &(struct fault_rule){.kind = FAULT_WRITE, .name = "weir.prepare", .error = -ENOSPC});
     unsigned refused = 0;
     for (unsigned i = 0; i < 400 && refused < 5; i++) {
-        code = weir_append(rig.log, payload, sizeof payload, 0, NULL);
+        const int code = weir_append(rig.log, payload, sizeof payload, 0, NULL);
         assert_true(code == 0 || code == -ENOSPC);
         refused += code == -ENOSPC;
     }
