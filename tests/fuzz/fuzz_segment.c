@@ -149,7 +149,7 @@ static void decode_all(const uint8_t *image, size_t bytes, size_t piece)
 /* ---- a log around it ------------------------------------------------------------------------- */
 
 /* A control file that lets the segment be read: of its log, its first batch's epoch, all promises
- * low. False: it cannot be one. */
+ * as low as they can be. False: it cannot be one. */
 static bool control_around(const uint8_t *image, size_t bytes, struct weir__control *control)
 {
     struct weir__segment_header header;
@@ -179,6 +179,9 @@ static bool control_around(const uint8_t *image, size_t bytes, struct weir__cont
             control->checkpoint.epoch = batch.epoch;
             control->checkpoint.epoch_lsn = batch.epoch_lsn;
             control->checkpoint.nonce = batch.nonce;
+            /* Only what is durable is trimmed: the batch that begins in front of the segment is. */
+            control->promise = weir__min_u64(weir__batch_end(&batch, header.block_bytes),
+                                             header.base + header.bytes);
         }
     }
     return true;
