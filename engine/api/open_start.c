@@ -14,10 +14,18 @@
 
 uint32_t weir__policy_yield_from(enum weir_policy policy, uint32_t cores)
 {
-    const uint32_t per_core = policy == WEIR_POLICY_LOW_LATENCY ? WEIR__YIELD_CROWD_PER_CORE_LOW
-                                                                : WEIR__YIELD_CROWD_PER_CORE;
+    const uint32_t per_core =
+        policy == WEIR_POLICY_LOW_LATENCY ? WEIR__YIELD_PER_CORE_LOW : WEIR__YIELD_PER_CORE;
 
     return policy == WEIR_POLICY_OFF ? 0 : (uint32_t)weir__max_u64(2, (uint64_t)per_core * cores);
+}
+
+static uint32_t yield_long_from(enum weir_policy policy, uint32_t cores)
+{
+    const uint32_t per_core =
+        policy == WEIR_POLICY_LOW_LATENCY ? WEIR__YIELD_PER_CORE_LOW : WEIR__YIELD_LONG_PER_CORE;
+
+    return (uint32_t)weir__min_u64(UINT32_MAX, (uint64_t)per_core * cores);
 }
 
 uint32_t weir__policy_collect_max(enum weir_policy policy, uint32_t cores)
@@ -84,6 +92,7 @@ static int start_stage(struct weir_log *log,
     config.space_error = &log->keeper.space_error;
     config.current_end = &log->keeper.current_end;
     config.yield_from = weir__policy_yield_from(log->options.policy, log->cores);
+    config.yield_long_from = yield_long_from(log->options.policy, log->cores);
     config.wake_ring = wake_ring;
     config.ctx = log;
     int code = weir__stage_init(&log->stage,

@@ -72,6 +72,14 @@ weir__collect_step(struct weir__collect *collect, uint32_t waiting, uint64_t now
     return WEIR__COLLECT_MISS;
 }
 
+uint32_t weir__yields_allowed(uint32_t crowd, uint32_t from, uint32_t long_from)
+{
+    if (from == 0 || crowd < from) {
+        return 0;
+    }
+    return crowd < long_from ? WEIR__YIELDS_FEW : WEIR__YIELDS_MAX;
+}
+
 enum weir__yield_verdict weir__yield_took(uint64_t ns, uint32_t crowd)
 {
     if (ns < WEIR__YIELD_ALONE_NS) {

@@ -13,20 +13,22 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define WEIR__CROWD_PATIENCE 16u             /* lower looks before it falls */
-#define WEIR__COLLECT_QUIET_NS 25000u        /* nobody came for so long: stop */
-#define WEIR__COLLECT_LIMIT_NS 40000u        /* stop in any case */
-#define WEIR__COLLECT_TURNS_MAX 512u         /* the same, should the clock stand still */
-#define WEIR__COLLECT_SCORE_MAX 16           /* and where it begins */
-#define WEIR__COLLECT_PAUSE 256u             /* batches without it when the score is used up */
-#define WEIR__YIELDS_MAX 30u                 /* of one wait, before it sleeps */
-#define WEIR__YIELD_ALONE_NS 1100u           /* shorter: nobody else wants this CPU */
-#define WEIR__YIELD_HOG_NS 1000000u          /* longer: somebody took it for a whole slice, */
-#define WEIR__YIELD_TURN_NS 4000u            /* or one of the crowd ran for so long each */
-#define WEIR__YIELD_PAUSE_NS 16000000u       /* after that no yields for so long, */
+#define WEIR__CROWD_PATIENCE 16u       /* lower looks before it falls */
+#define WEIR__COLLECT_QUIET_NS 25000u  /* nobody came for so long: stop */
+#define WEIR__COLLECT_LIMIT_NS 40000u  /* stop in any case */
+#define WEIR__COLLECT_TURNS_MAX 512u   /* the same, should the clock stand still */
+#define WEIR__COLLECT_SCORE_MAX 16     /* and where it begins */
+#define WEIR__COLLECT_PAUSE 256u       /* batches without it when the score is used up */
+#define WEIR__YIELDS_MAX 30u           /* of one wait, before it sleeps, */
+#define WEIR__YIELDS_FEW 3u            /* and while fewer wait than would fill the CPU with them */
+#define WEIR__YIELD_ALONE_NS 1100u     /* shorter: nobody else wants this CPU */
+#define WEIR__YIELD_HOG_NS 1000000u    /* longer: somebody took it for a whole slice, */
+#define WEIR__YIELD_TURN_NS 4000u      /* or one of the crowd ran for so long each */
+#define WEIR__YIELD_PAUSE_NS 16000000u /* after that no yields for so long, */
 #define WEIR__YIELD_PAUSE_MAX_NS 1000000000u /* twice as long each time that it comes back */
-#define WEIR__YIELD_CROWD_PER_CORE 12u       /* waiting producers per core from which they yield */
-#define WEIR__YIELD_CROWD_PER_CORE_LOW 6u    /* the same for low latency */
+#define WEIR__YIELD_PER_CORE 8u              /* waiting producers per core from which they yield, */
+#define WEIR__YIELD_LONG_PER_CORE 12u        /* and yield up to WEIR__YIELDS_MAX times */
+#define WEIR__YIELD_PER_CORE_LOW 6u          /* both for low latency */
 #define WEIR__COLLECT_PER_CORE 16u           /* waited for at most */
 
 struct weir__crowd {
@@ -71,6 +73,8 @@ enum weir__yield_verdict {
     WEIR__YIELD_HOG,   /* a stranger took the CPU for a slice: no yields for a while */
 };
 
+/* How often a wait yields at most before it sleeps, in a crowd of this size. from: 0, never. */
+uint32_t weir__yields_allowed(uint32_t crowd, uint32_t from, uint32_t long_from);
 /* What a yield that took so long says. crowd: they may all have had their turn meanwhile. */
 enum weir__yield_verdict weir__yield_took(uint64_t ns, uint32_t crowd);
 /* How long to go without yields after a hog: pause_ns is the last such pause (0: none yet), which

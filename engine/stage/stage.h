@@ -145,8 +145,10 @@ struct weir__stage_config {
     WEIR__ATOMIC(int32_t) *space_error;
     /* Hint to the keeper: end of the segment in which slots are opened. */
     WEIR__ATOMIC(uint64_t) *current_end;
-    /* From so many waiting producers on they yield before they sleep. 0: never. */
+    /* From so many waiting producers on they yield a few times before they sleep, 0: never; and
+     * from so many on for longer. */
     uint32_t yield_from;
+    uint32_t yield_long_from;
     /* Ends a wait of the flusher on its ring (fl_sleep == 2). Any thread. */
     void (*wake_ring)(void *ctx);
     void *ctx;

@@ -167,10 +167,12 @@ int weir__stage_wait(struct weir__stage *stage,
                      uint64_t seq,
                      uint64_t deadline_ns)
 {
-    const uint32_t yield_from = stage->config.yield_from;
+    const struct weir__stage_config *const config = &stage->config;
     bool counted = false;
     bool late = false;
-    uint32_t yields = WEIR__YIELDS_MAX;
+    uint32_t yields = weir__yields_allowed(weir__load(&stage->crowd, relaxed),
+                                           config->yield_from,
+                                           config->yield_long_from);
 
     /* Who waits makes room enough for others: no pause on top of it. */
     weir__store(&stage->turns[weir__cpu() % WEIR__TURNS].adds, 0u, relaxed);
@@ -211,8 +213,7 @@ int weir__stage_wait(struct weir__stage *stage,
                                         leaves it out */
             continue;
         }
-        if (yield_from != 0 && !WEIR__PLANTED(nobody_yields) &&
-            weir__load(&stage->crowd, relaxed) >= yield_from &&
+        if (!WEIR__PLANTED(nobody_yields) &&
             yield_first(stage, word, value, deadline_ns, &yields)) {
             continue;
         }

@@ -90,9 +90,11 @@ enum weir_io {
  * it would have been idle, though other threads that want it get it. Where a yield gives the
  * CPU to a stranger for a whole time slice, there are none for 16 ms, and up to 1 s if it comes back. */
 enum weir_policy {
-    /* Yields from 12 waiting producers per core on: more records for the same or less CPU each. */
+    /* Yields from 8 waiting producers per core on, 3 times at most: a tenth to a third more records,
+     * at a fifth to a third more CPU for each. From 12 on, 30 times: more records for the same or
+     * less CPU each. Figures: engine/PERFORMANCE.md. */
     WEIR_POLICY_DEFAULT = 0,
-    /* From 6 per core on: shorter waits, at up to twice the CPU per record, and no idle core. */
+    /* Up to 30 times from 6 per core on: shorter waits, at up to twice the CPU per record, and no idle core. */
     WEIR_POLICY_LOW_LATENCY,
     /* Nobody yields, nobody is waited for, no producer does I/O. */
     WEIR_POLICY_OFF,

@@ -217,12 +217,12 @@ static void huge_pages_are_asked_for_unless_refused(void **state)
     }
 }
 
-/* From 12 or 6 waiting producers per core on they yield, 16 per core are collected; or nobody. */
+/* From 8 or 6 waiting producers per core on they yield, 16 per core are collected; or nobody. */
 static void policy_is_described_in_numbers(void **state)
 {
     (void)state;
     const uint32_t per_core[] = {
-        [WEIR_POLICY_DEFAULT] = 12,
+        [WEIR_POLICY_DEFAULT] = 8,
         [WEIR_POLICY_LOW_LATENCY] = 6,
         [WEIR_POLICY_OFF] = 0,
     };

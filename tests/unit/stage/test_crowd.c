@@ -126,6 +126,19 @@ static void collect_that_mostly_meets_goes_on(void **state)
     }
 }
 
+static void a_crowd_yields_a_few_times_and_a_large_one_longer(void **state)
+{
+    (void)state;
+
+    assert_int_equal(weir__yields_allowed(15, 16, 24), 0);
+    assert_int_equal(weir__yields_allowed(16, 16, 24), WEIR__YIELDS_FEW);
+    assert_int_equal(weir__yields_allowed(23, 16, 24), WEIR__YIELDS_FEW);
+    assert_int_equal(weir__yields_allowed(24, 16, 24), WEIR__YIELDS_MAX);
+    assert_int_equal(weir__yields_allowed(UINT32_MAX, 16, 24), WEIR__YIELDS_MAX);
+    assert_int_equal(weir__yields_allowed(12, 12, 12), WEIR__YIELDS_MAX);
+    assert_int_equal(weir__yields_allowed(UINT32_MAX, 0, 0), 0);
+}
+
 static void yield_tells_alone_from_others_and_from_a_hog(void **state)
 {
     (void)state;
@@ -168,6 +181,7 @@ int main(void)
         cmocka_unit_test(collect_ends_though_the_clock_stands),
         cmocka_unit_test(collect_that_misses_pauses_and_comes_back),
         cmocka_unit_test(collect_that_mostly_meets_goes_on),
+        cmocka_unit_test(a_crowd_yields_a_few_times_and_a_large_one_longer),
         cmocka_unit_test(yield_tells_alone_from_others_and_from_a_hog),
         cmocka_unit_test(yield_pause_doubles_up_to_a_second_and_forgets),
     };

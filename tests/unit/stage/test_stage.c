@@ -56,12 +56,18 @@ static weir_lsn first_lsn(weir_lsn base)
 /* In place of the C library's. This process has one thread: who is let run is what on_yield does. */
 static unsigned yields;
 static struct toy *on_yield; /* its flusher takes a turn */
+static bool long_yield;      /* so long that somebody else must have run */
 
 int sched_yield(void)
 {
     yields++;
     if (on_yield != NULL) {
         toy_turn(on_yield);
+    }
+    if (long_yield) {
+        const uint64_t end_ns = weir__now_ns() + UINT64_C(2) * WEIR__YIELD_ALONE_NS;
+        while (weir__now_ns() < end_ns) {
+        }
     }
     return 0;
 }
@@ -607,6 +613,41 @@ static void one_of_a_crowd_lets_others_run_before_it_sleeps(void **state)
     close_toy(&toy);
 }
 
+/* A crowd that does not fill the CPU yields a few times, a larger one for longer. A yield that seems
+ * to have taken a whole time slice ends it early, so each is tried until it was let. */
+static void a_larger_crowd_yields_for_longer(void **state)
+{
+    (void)state;
+    struct toy toy;
+    struct weir__place place;
+    open_toy(&toy, &usual);
+    assert_int_equal(toy_append(&toy, 80, 0, &place), 0);
+    long_yield = true;
+    const uint32_t most[] =
+        {[2] = WEIR__YIELDS_FEW, [3] = WEIR__YIELDS_FEW, [4] = WEIR__YIELDS_MAX};
+    for (uint32_t crowd = 2; crowd <= 4; crowd++) {
+        weir__store(&toy.stage.crowd, crowd, relaxed);
+        unsigned seen = 0;
+        for (unsigned i = 0; i < 10000 && seen < most[crowd]; i++) {
+            weir__store(&toy.stage.yields_off_ns, UINT64_C(0), relaxed);
+            yields = 0;
+            assert_int_equal(weir__stage_wait(&toy.stage,
+                                              place.lsn,
+                                              WEIR__LEVEL_DURABLE,
+                                              place.slot,
+                                              place.seq,
+                                              weir__deadline(UINT64_C(2000000))),
+                             -ETIMEDOUT);
+            assert_true(yields <= most[crowd]);
+            seen = yields > seen ? yields : seen;
+        }
+        assert_int_equal(seen, most[crowd]);
+    }
+    long_yield = false;
+    toy_turn(&toy);
+    close_toy(&toy);
+}
+
 /* The written level goes ahead of the durable one. */
 static void levels_move_one_by_one(void **state)
 {
@@ -938,6 +979,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(an_oversize_record_at_the_frontier_is_refused_without_a_trace),
         cmocka_unit_test(waits_end_with_the_level_or_the_deadline),
         cmocka_unit_test(one_of_a_crowd_lets_others_run_before_it_sleeps),
+        cmocka_unit_test(a_larger_crowd_yields_for_longer),
         cmocka_unit_test(levels_move_one_by_one),
         cmocka_unit_test(a_copy_gives_exactly_the_bytes_of_the_batch),
         cmocka_unit_test(a_pin_keeps_a_slot_from_being_given),

@@ -130,6 +130,7 @@ static inline void toy_make(struct toy *toy, const struct toy_config *config)
         .block_bytes = TOY_BLOCK,
         .segment_bytes = config->segment_bytes,
         .yield_from = 2, /* the crowd is 0 where a test leaves it alone: nobody yields */
+        .yield_long_from = 4,
         .epoch = 1,
         .nonce = 2,
         .prepared_end = &toy->prepared_end,
