@@ -474,7 +474,8 @@ static int scan_accept(struct weir__scan_state *scan, const struct weir__scan_fi
 }
 
 /* The first batch of the segment that begins where the position's ends. Of several candidates the
- * first that continues counts, else the first. */
+ * first that continues counts, also where it ends above the limit; else the first that cannot be
+ * read, for it might; else the first. */
 static int scan_next_segment(struct weir__scan_state *scan, struct weir__scan_stop *stop)
 {
     stop->next_base = scan->index == WEIR__SCAN_NONE ? scan->at.lsn : scan->ranges[scan->index].end;
@@ -503,8 +504,12 @@ static int scan_next_segment(struct weir__scan_state *scan, struct weir__scan_st
             if (step != WEIR__SCAN_GO_ON) {
                 return step;
             }
+            if (finding.beyond_limit) {
+                stop->there = finding;
+                return WEIR__SCAN_GO_ON;
+            }
         }
-        if (!stop->there.looked && !stop->there.failed) {
+        if (!stop->there.failed && (finding.failed || !stop->there.looked)) {
             stop->there = finding;
         }
     }

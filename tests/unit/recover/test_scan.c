@@ -1249,6 +1249,18 @@ seen_piece(void *ctx, const struct weir__batch *batch, weir_lsn lsn, const void 
     return 0;
 }
 
+static int seen_any_piece(void *ctx,
+                          const struct weir__batch *batch,
+                          weir_lsn lsn,
+                          const void *data,
+                          size_t bytes)
+{
+    struct seen *const seen = ctx;
+    (void)batch, (void)data;
+    seen->piece_end = lsn + bytes;
+    return 0;
+}
+
 static void seen_progress(void *ctx, uint64_t done, uint64_t total)
 {
     struct seen *const seen = ctx;
@@ -1355,6 +1367,244 @@ static void a_limit_within_the_first_batch_is_no_damage(void **state)
     assert_int_equal(result.report.verdict, WEIR_VERDICT_CLEAN);
     assert_int_equal(result.report.records, 0);
     assert_non_null(strstr(result.report.why, "lies within the first batch"));
+    rig_exit(rig);
+    free(rig);
+    log_builder_exit(&log);
+}
+
+/* The damage is in an early piece of a batch of several: the end lies before the batch all the same,
+ * the place is named, and nothing behind the damage is read. */
+static void damage_in_an_early_piece_of_a_batch_is_where_it_is(void **state)
+{
+    (void)state;
+    struct log_builder log;
+    log_builder_init(&log, &(struct log_builder_config){.segment_bytes = (uint64_t)16 << 20});
+    log_builder_batch(&log, 1, 100);
+    log_builder_batch(&log, 8000, 700);
+    const struct log_builder_batch large = log.batches[1];
+    const weir_lsn frame = log.records[2000].lsn;
+    rig_crash(&log, 0, NULL);
+    struct weir__scan_result result = expect_both(&log, WEIR_VERDICT_CLEAN, large.end);
+    log_builder_flip(&log, frame + WEIR__FRAME_HEADER_BYTES + 3, 1);
+    result = expect_both(&log, WEIR_VERDICT_TORN, large.header.lsn);
+    assert_int_equal(result.report.records, 1);
+    assert_int_equal(result.report.bytes_cut, large.end - large.header.lsn);
+    struct rig *const rig = malloc(sizeof *rig);
+    struct seen seen = {.log = &log};
+    rig_init(rig, &log);
+    assert_int_equal(rig_load(rig), 0);
+    struct weir__scan_config config = rig_config(rig, true);
+    config.piece = seen_any_piece;
+    config.ctx = &seen;
+    assert_int_equal(weir__scan(&config, &result, &rig->fault), 0);
+    assert_true(seen.piece_end > large.header.lsn);
+    assert_true(seen.piece_end < frame + 700);
+    rig_exit(rig);
+    /* Where a promise decides, the rest of the batch is not read for it. */
+    rig_crash(&log, large.end, NULL);
+    rig_init(rig, &log);
+    rig_scan(rig, true, &result);
+    expect_end(&result, &log, WEIR_VERDICT_CORRUPT, large.header.lsn);
+    const uint64_t reads = rig->io.reads;
+    log_builder_flip(&log, frame + WEIR__FRAME_HEADER_BYTES + 3, 1);
+    log_builder_flip(&log, large.end - 700, 1);
+    rig->io.reads = 0;
+    rig_scan(rig, true, &result);
+    expect_end(&result, &log, WEIR_VERDICT_CORRUPT, large.header.lsn);
+    assert_true(reads < rig->io.reads);
+    rig_exit(rig);
+    free(rig);
+    log_builder_flip(&log, large.end - 700, 1);
+    log_builder_flip(&log, frame + WEIR__FRAME_HEADER_BYTES + 3, 1);
+    rig_crash(&log, 0, NULL);
+    /* A batch behind knows better, and the frame is named. */
+    log_builder_batch(&log, 1, 100);
+    result = expect_both(&log, WEIR_VERDICT_CORRUPT, large.header.lsn);
+    expect_corrupt_at(&result, large.segment, large.header.lsn);
+    assert_int_equal(result.report.evidence_lsn, log.batches[2].header.lsn);
+    char text[64];
+    (void)snprintf(text, sizeof text, "at LSN %llu), but", (unsigned long long)frame);
+    assert_non_null(strstr(result.report.why, text));
+    log_builder_exit(&log);
+}
+
+/* A file of a segment's name, filled with zeros, and nothing in it that the builder knows of. */
+static void put_leftover(const struct log_builder *log, struct weir__range range)
+{
+    char name[WEIR__SEGMENT_NAME_BYTES];
+    char path[400];
+    weir__segment_name(range.base, range.end, name);
+    (void)snprintf(path, sizeof path, "%s/%s", log->path, name);
+    FILE *const file = fopen(path, "w");
+    assert_non_null(file);
+    assert_int_equal(ftruncate(fileno(file), (off_t)(range.end - range.base)), 0);
+    (void)fclose(file);
+}
+
+static void remove_leftover(const struct log_builder *log, struct weir__range range)
+{
+    char name[WEIR__SEGMENT_NAME_BYTES];
+    weir__segment_name(range.base, range.end, name);
+    assert_int_equal(unlinkat(log->dir, name, 0), 0);
+}
+
+static bool was_opened(const struct rig *rig, struct weir__range range)
+{
+    char name[WEIR__SEGMENT_NAME_BYTES];
+    weir__segment_name(range.base, range.end, name);
+    for (size_t i = 0; i < rig->io.opened_count; i++) {
+        if (strcmp(rig->io.opened[i], name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A name that is no multiple of the block, or leaves no room behind a header, is nobody's, also where
+ * the next segment would begin. */
+static void a_next_segment_of_other_blocks_is_never_opened(void **state)
+{
+    (void)state;
+    struct log_builder log;
+    build(&log, 15);
+    assert_int_equal(log.position.lsn, SEGMENT);
+    rig_crash(&log, 0, NULL);
+    const struct weir__range names[] = {
+        {SEGMENT, SEGMENT + 8 * BLOCK + 256},
+        {SEGMENT, SEGMENT + BLOCK},
+    };
+    for (size_t i = 0; i < WEIR__ARRAY_COUNT(names); i++) {
+        put_leftover(&log, names[i]);
+        for (int oldest = 0; oldest < 2; oldest++) {
+            struct rig *const rig = malloc(sizeof *rig);
+            struct weir__scan_result result;
+            rig_init(rig, &log);
+            rig_scan(rig, oldest != 0, &result);
+            expect_end(&result, &log, WEIR_VERDICT_CLEAN, SEGMENT);
+            assert_false(was_opened(rig, names[i]));
+            rig_exit(rig);
+            free(rig);
+        }
+        remove_leftover(&log, names[i]);
+    }
+    log_builder_exit(&log);
+}
+
+/* Nor is the oldest segment one by such a name: it is missing, and was promised. */
+static void an_oldest_segment_of_other_blocks_is_no_anchor(void **state)
+{
+    (void)state;
+    struct log_builder log;
+    build(&log, 30);
+    struct weir__control control;
+    log_builder_control(&log, &control);
+    control.promise = log.position.lsn;
+    control.oldest_lsn = log.segments[1].base;
+    control.checkpoint = weir__position_after(&log.batches[5].header, BLOCK);
+    log_builder_control_write(&log, &control);
+    const struct weir__range wrong = {log.segments[1].base, log.segments[1].base + BLOCK};
+    char from[WEIR__SEGMENT_NAME_BYTES];
+    char to[WEIR__SEGMENT_NAME_BYTES];
+    weir__segment_name(log.segments[1].base, log.segments[1].end, from);
+    weir__segment_name(wrong.base, wrong.end, to);
+    assert_int_equal(renameat(log.dir, from, log.dir, to), 0);
+    for (int oldest = 0; oldest < 2; oldest++) {
+        struct rig *const rig = malloc(sizeof *rig);
+        struct weir__scan_result result;
+        rig_init(rig, &log);
+        rig_scan(rig, oldest != 0, &result);
+        expect_end(&result, &log, WEIR_VERDICT_CORRUPT, SEGMENT);
+        assert_int_equal(result.report.bad_lsn, wrong.base);
+        assert_false(was_opened(rig, wrong));
+        rig_exit(rig);
+        free(rig);
+    }
+    assert_int_equal(renameat(log.dir, to, log.dir, from), 0);
+    const struct weir__scan_result result = rig_look(&log, true);
+    expect_end(&result, &log, WEIR_VERDICT_CLEAN, log.position.lsn);
+    log_builder_exit(&log);
+}
+
+/* Two files begin where the next segment would, and neither continues the log. What the first looks
+ * like does not hide that the second cannot be read, nor that a limit lies in its first batch. */
+static void of_two_next_segments_the_one_that_matters_counts(void **state)
+{
+    (void)state;
+    struct log_builder log;
+    build(&log, 15);
+    assert_int_equal(log.position.lsn, SEGMENT);
+    rig_crash(&log, 0, NULL);
+    const struct weir__range shorter = {SEGMENT, SEGMENT + 8 * BLOCK};
+    const struct weir__range longer = {SEGMENT, 2 * SEGMENT};
+    put_leftover(&log, shorter);
+    put_leftover(&log, longer);
+    expect_both(&log, WEIR_VERDICT_CLEAN, SEGMENT);
+    /* More was promised, and none of them has it. */
+    rig_crash(&log, SEGMENT + 2 * BLOCK, NULL);
+    struct weir__scan_result result = expect_both(&log, WEIR_VERDICT_CORRUPT, SEGMENT);
+    expect_corrupt_at(&result, shorter, SEGMENT + BLOCK);
+    /* One of them could have it: that is no damage. */
+    const struct weir__range both[] = {shorter, longer};
+    for (size_t i = 0; i < 2; i++) {
+        for (int promised = 0; promised < 2; promised++) {
+            rig_crash(&log, promised != 0 ? SEGMENT + 2 * BLOCK : 0, NULL);
+            for (int oldest = 0; oldest < 2; oldest++) {
+                result = look_bad(&log,
+                                  oldest != 0,
+                                  both[i],
+                                  both[i].base + BLOCK,
+                                  both[i].base + 2 * BLOCK);
+                expect_end(&result, &log, WEIR_VERDICT_UNREADABLE, SEGMENT);
+                expect_corrupt_at(&result, both[i], both[i].base + BLOCK);
+            }
+        }
+    }
+    remove_leftover(&log, longer);
+
+    /* The longer one is the log's next, and its first batch ends above the limit: nothing is said of
+     * it. Its promise is that of a live writer, below the end. */
+    log_builder_batch(&log, 3, 300);
+    assert_true(log.batches[15].end - log.batches[15].header.lsn > BLOCK);
+    rig_crash(&log, 0, NULL);
+    struct rig *const rig = malloc(sizeof *rig);
+    rig_init(rig, &log);
+    assert_int_equal(rig_load(rig), 0);
+    struct weir__scan_config config = rig_config(rig, false);
+    config.limit = log.batches[15].header.lsn + BLOCK;
+    config.durable = SEGMENT;
+    assert_int_equal(weir__scan(&config, &result, &rig->fault), 0);
+    expect_end(&result, &log, WEIR_VERDICT_CLEAN, SEGMENT);
+    assert_non_null(strstr(result.report.why, "nothing was asked beyond"));
+    rig_exit(rig);
+    free(rig);
+    log_builder_exit(&log);
+}
+
+/* A live writer's limit lies in the first batch of the oldest segment, and the checkpoint below it is
+ * still held: the batch is an anchor, and what the writer may give up is not looked at. */
+static void a_limit_within_an_anchor_leaves_it_one(void **state)
+{
+    (void)state;
+    struct log_builder log;
+    build(&log, 15);
+    log_builder_batch(&log, 3, 300);
+    struct weir__control control;
+    log_builder_control(&log, &control);
+    control.oldest_lsn = control.promise = log.segments[1].base + BLOCK;
+    control.checkpoint = weir__position_after(&log.batches[5].header, BLOCK);
+    log_builder_control_write(&log, &control);
+    struct rig *const rig = malloc(sizeof *rig);
+    struct weir__scan_result result;
+    rig_init(rig, &log);
+    assert_int_equal(rig_load(rig), 0);
+    struct weir__scan_config config = rig_config(rig, true);
+    config.limit = log.batches[15].header.lsn + BLOCK;
+    assert_true(config.limit < log.batches[15].end);
+    assert_int_equal(weir__scan(&config, &result, &rig->fault), 0);
+    assert_int_equal(result.report.verdict, WEIR_VERDICT_CLEAN);
+    assert_int_equal(result.report.records, 0);
+    assert_non_null(strstr(result.report.why, "lies within the first batch"));
+    assert_false(was_opened(rig, log.segments[0]));
     rig_exit(rig);
     free(rig);
     log_builder_exit(&log);
@@ -1641,6 +1891,11 @@ int main(void)
         cmocka_unit_test(batches_are_shown_in_order_with_their_bytes),
         cmocka_unit_test(a_limit_ends_the_look),
         cmocka_unit_test(a_limit_within_the_first_batch_is_no_damage),
+        cmocka_unit_test(damage_in_an_early_piece_of_a_batch_is_where_it_is),
+        cmocka_unit_test(a_next_segment_of_other_blocks_is_never_opened),
+        cmocka_unit_test(an_oldest_segment_of_other_blocks_is_no_anchor),
+        cmocka_unit_test(of_two_next_segments_the_one_that_matters_counts),
+        cmocka_unit_test(a_limit_within_an_anchor_leaves_it_one),
         cmocka_unit_test(whoever_gets_the_bytes_may_end_the_scan),
         cmocka_unit_test(the_checkpoint_is_a_promise),
         cmocka_unit_test(a_segment_of_other_blocks_is_corrupt),
