@@ -155,8 +155,7 @@ static int copy_run(struct copy *copy, struct weir_copy_report *report_out)
     const struct weir__rewrite_config *const config = copy->config;
     struct weir__target *const target = copy->target;
     const struct weir__control *const control = &copy->control.copy[copy->control.newest];
-    copy->oldest = config->oldest == 0 ? control->oldest_lsn
-                                       : weir__max_u64(config->oldest, control->oldest_lsn);
+    copy->oldest = control->oldest_lsn;
     if (config->limit < copy->oldest) {
         return weir__fault_set(copy->fault,
                                -EINVAL,

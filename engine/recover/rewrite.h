@@ -19,7 +19,6 @@ struct weir__rewrite_config {
                        salvage */
     weir_lsn durable; /* a promise that the caller knows of (a live writer's); 0: none. Not for
                          salvage */
-    weir_lsn oldest;  /* batches that end at or below it are left out; 0: the source's own */
     void (*gap)(void *ctx, const struct weir_gap *gap);
     void (*progress)(void *ctx, uint64_t done, uint64_t total);
     void *ctx;

@@ -441,7 +441,6 @@ int weir__salvage_facts(struct weir__salvage_state *salvage, struct weir__catalo
             facts_from_batches(salvage);
         }
     }
-    salvage->oldest = weir__max_u64(salvage->oldest, salvage->config->oldest);
     if (code < 0) {
         return code;
     }

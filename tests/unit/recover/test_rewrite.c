@@ -515,6 +515,98 @@ static void what_was_trimmed_meanwhile_is_told_from_damage(void **state)
     log_builder_exit(&log);
 }
 
+/* What a live writer does while its log is copied: at the first read of a batch of the segment that the
+ * copy begins in. */
+enum passing { PASSING_DAMAGE, PASSING_PROMISE, PASSING_CHECKPOINT };
+
+static struct {
+    struct log_builder *log;
+    struct weir__control control;
+    enum passing what;
+    bool done;
+} passing;
+
+static void passing_write(void)
+{
+    struct log_builder *const log = passing.log;
+    const struct weir__range left = log->segments[1];
+    log_builder_fill(log, left.base, left.end, 0xaa);
+    if (passing.what == PASSING_DAMAGE) {
+        return;
+    }
+    passing.control.generation += 2;
+    log_builder_batch(log, 3, 100);
+    passing.control.promise = log->position.lsn;
+    if (passing.what == PASSING_CHECKPOINT) {
+        passing.control.checkpoint = log->position;
+        log_builder_remove(log, left);
+    }
+    log_builder_control_write(log, &passing.control);
+}
+
+static ssize_t
+passing_read(struct weir__io *io, int file, void *buffer, size_t bytes, uint64_t offset)
+{
+    const struct weir__range first = passing.log->segments[1];
+    char name[WEIR__SEGMENT_NAME_BYTES];
+    weir__segment_name(first.base, first.end, name);
+    if (!passing.done && strcmp(rig_of(io)->names[file], name) == 0 &&
+        offset + bytes > passing.control.checkpoint.lsn - first.base) {
+        passing.done = true;
+        passing_write();
+    }
+    return rig_read(io, file, buffer, bytes, offset);
+}
+
+/* Everything was trimmed, and the last segment stays for the checkpoint in it alone. Then the writer
+ * goes on in the next one, checkpoints there, and uses the file anew: the oldest LSN stands still, and
+ * the copy is to begin again all the same. Where the checkpoint stays, the same bytes are damage. */
+static void a_checkpoint_that_moved_on_is_told_from_damage(void **state)
+{
+    (void)state;
+    for (int what = PASSING_DAMAGE; what <= PASSING_CHECKPOINT; what++) {
+        struct log_builder log;
+        struct weir__control control;
+        build(&log, 30);
+        const weir_lsn end = log.position.lsn;
+        assert_int_equal(end, 2 * SEGMENT);
+        log_builder_prepare(&log, 1);
+        log_builder_control(&log, &control);
+        control.promise = control.oldest_lsn = end;
+        control.checkpoint = weir__position_after(&log.batches[25].header, BLOCK);
+        log_builder_control_write(&log, &control);
+        passing.log = &log;
+        passing.control = control;
+        passing.what = (enum passing)what;
+        passing.done = false;
+        struct rewrite rewrite = {.fault = WEIR__FAULT_NONE};
+        dir_make(rewrite.path);
+        struct rig *const rig = malloc(sizeof *rig);
+        rig_init(rig, &log);
+        rig->io.ops.read = passing_read;
+        struct weir__rewrite_config config = rewrite_config(&rewrite, rig, false);
+        config.limit = config.durable = end;
+        const int code = what == PASSING_CHECKPOINT ? WEIR_EPASSED : WEIR_ECORRUPT;
+        assert_int_equal(weir__rewrite(&config, &rewrite.report, &rewrite.fault), code);
+        assert_true(passing.done);
+        assert_int_equal(rewrite.fault.code, code);
+        assert_int_equal(dir_count(rewrite.path), 0);
+        if (what == PASSING_CHECKPOINT) {
+            /* Begun again, it is well. */
+            rewrite.fault = WEIR__FAULT_NONE;
+            config.limit = config.durable = log.position.lsn;
+            assert_int_equal(weir__rewrite(&config, &rewrite.report, &rewrite.fault), 0);
+            expect_records(&rewrite, &log, NULL);
+            assert_int_equal(rewrite.report.records, 3);
+            assert_int_equal(rewrite.report.end_lsn, log.position.lsn);
+        }
+        rig_exit(rig);
+        free(rig);
+        dir_remove(rewrite.path);
+        log_builder_exit(&log);
+    }
+}
+
 static void a_limit_below_the_oldest_record_is_a_mistake(void **state)
 {
     (void)state;
@@ -1531,6 +1623,7 @@ int main(void)
         cmocka_unit_test(a_copy_ends_at_its_limit),
         cmocka_unit_test(a_damaged_log_is_not_copied),
         cmocka_unit_test(what_was_trimmed_meanwhile_is_told_from_damage),
+        cmocka_unit_test(a_checkpoint_that_moved_on_is_told_from_damage),
         cmocka_unit_test(a_limit_below_the_oldest_record_is_a_mistake),
         cmocka_unit_test(a_log_of_which_all_was_trimmed_is_copied_empty),
         cmocka_unit_test(a_log_in_the_way_is_left_alone),
