@@ -446,6 +446,10 @@ uint64_t weir__stage_straggler(struct weir__stage *stage, uint64_t now_ns, weir_
     for (uint32_t i = 0; i < stage->slot_count; i++) {
         struct weir__slot *slot = &stage->slots[i];
         uint64_t since = weir__load(&slot->straggling_since_ns, relaxed);
+        /* Complete, it waits for the flusher, who clears the time when it takes the slot. */
+        if ((weir__load(&slot->pend, relaxed) & PEND_LOW) == 0) {
+            continue;
+        }
         if (since != 0 && now_ns > since && now_ns - since > longest) {
             longest = now_ns - since;
             *lsn_out = weir__load(&slot->base, relaxed);

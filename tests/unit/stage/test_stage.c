@@ -271,6 +271,66 @@ static void a_straggler_is_seen_from_the_seal_to_its_commit(void **state)
     close_toy(&toy);
 }
 
+/* Of two, the one that sits longer counts, whichever slot it stands in; and none has waited while the
+ * clock stood still. */
+static void the_straggler_that_waits_longest_is_told(void **state)
+{
+    (void)state;
+    const uint64_t later = UINT64_C(5000000000);
+    struct toy toy;
+    struct weir__place older;
+    struct weir__place younger;
+    struct weir__place place;
+    weir_lsn lsn = 1;
+    open_toy(&toy, &usual);
+    assert_int_equal(weir__stage_reserve(&toy.stage, 80, 0, &older), 0);
+    for (unsigned turn = 0; turn < 2; turn++) {
+        assert_int_equal(toy_append(&toy, CAP_BYTES - 40, 0, &place), 0);
+        assert_true(place.slot != older.slot);
+        const struct weir__slot *const first = &toy.stage.slots[older.slot];
+        const uint64_t since = weir__load(&first->straggling_since_ns, relaxed);
+        assert_int_equal(weir__stage_straggler(&toy.stage, since + 1, &lsn), 1);
+        assert_int_equal(lsn, weir__load(&first->base, relaxed));
+        lsn = 1;
+        assert_int_equal(weir__stage_straggler(&toy.stage, since, &lsn), 0);
+        assert_int_equal(weir__stage_straggler(&toy.stage, since - 1, &lsn), 0);
+        assert_int_equal(lsn, 1);
+
+        assert_int_equal(weir__stage_reserve(&toy.stage, 32, 0, &younger), 0);
+        assert_int_equal(younger.slot, place.slot);
+        assert_true(turn == 0 ? older.slot < younger.slot : older.slot > younger.slot);
+        while (weir__now_ns() == since) {
+        }
+        const int code = weir__stage_reserve(&toy.stage, 800, 0, &place);
+        assert_int_equal(code, turn == 0 ? 0 : -EAGAIN); /* closed at least */
+        const struct weir__slot *const second = &toy.stage.slots[younger.slot];
+        const uint64_t then = weir__load(&second->straggling_since_ns, relaxed);
+        assert_true(then > since);
+        assert_int_equal(weir__stage_straggler(&toy.stage, then + later, &lsn),
+                         then + later - since);
+        assert_int_equal(lsn, weir__load(&first->base, relaxed));
+
+        /* The older one is done: the younger one is the longest now. */
+        toy_fill(&older);
+        weir__stage_commit(&toy.stage, &older, 1);
+        assert_int_equal(weir__stage_straggler(&toy.stage, then + later, &lsn), later);
+        assert_int_equal(lsn, weir__load(&second->base, relaxed));
+        if (turn == 0) {
+            toy_fill(&place);
+            weir__stage_commit(&toy.stage, &place, 1);
+            toy_turn(&toy);
+        }
+        older = younger;
+    }
+    /* From here on it is the flusher whom they wait for. */
+    toy_fill(&older);
+    weir__stage_commit(&toy.stage, &older, 1);
+    assert_int_equal(weir__stage_straggler(&toy.stage, weir__now_ns() + later, &lsn), 0);
+    toy_turn(&toy);
+    assert_int_equal(weir__stage_straggler(&toy.stage, weir__now_ns() + later, &lsn), 0);
+    close_toy(&toy);
+}
+
 /* ---- back-pressure --------------------------------------------------------------------------- */
 
 /* Both slots full: every form of refusal, the role left to the flusher, and life after it. */
@@ -499,33 +559,38 @@ static void oversize_has_its_limits(void **state)
 static void an_oversize_record_at_the_frontier_is_refused_without_a_trace(void **state)
 {
     (void)state;
-    struct toy toy;
-    struct weir__place place;
-    struct toy_config config = usual;
-    config.segment_bytes = 16384;
-    config.oversize_bytes = 8192;
-    config.segments = 1;
-    const uint64_t big = 8000;
-    open_toy(&toy, &config);
-    assert_int_equal(toy_append(&toy, big, 0, &place), 0);
-    toy_turn(&toy);
-    assert_int_equal(toy_append(&toy, 8, 0, &place), 0);
-    assert_int_equal(weir__stage_reserve(&toy.stage, big, 0, &place), -EAGAIN);
-    assert_int_equal(weir__load(&toy.stage.oversize_free, acquire), 1);
-    weir__store(&toy.space_error, -ENOSPC, release);
-    weir__stage_frontier_moved(&toy.stage);
-    toy_turn(&toy);
-    assert_int_equal(toy.part.next_ack, 2);
-    assert_int_equal(weir__stage_reserve(&toy.stage, big, WEIR__NEVER, &place), -ENOSPC);
-    assert_int_equal(weir__load(&toy.stage.oversize_free, acquire), 1);
-    weir__store(&toy.space_error, 0, release);
-    move_frontier(&toy, 1);
-    toy_turn(&toy);
-    assert_int_equal(toy_append(&toy, big, 0, &place), 0);
-    assert_int_equal(place.lsn, first_lsn(config.segment_bytes + TOY_BLOCK));
-    toy_turn(&toy);
-    assert_int_equal(toy.part.next_ack, 3);
-    close_toy(&toy);
+    for (int timed = 0; timed < 2; timed++) {
+        struct toy toy;
+        struct weir__place place;
+        struct toy_config config = usual;
+        config.segment_bytes = 16384;
+        config.oversize_bytes = 8192;
+        config.segments = 1;
+        const uint64_t big = 8000;
+        open_toy(&toy, &config);
+        assert_int_equal(toy_append(&toy, big, 0, &place), 0);
+        toy_turn(&toy);
+        assert_int_equal(toy_append(&toy, 8, 0, &place), 0);
+        /* A deadline that comes while the next segment is being made is the caller's, too. */
+        assert_int_equal(weir__stage_reserve(&toy.stage, big, timed ? soon() : 0, &place),
+                         timed ? -ETIMEDOUT : -EAGAIN);
+        assert_int_equal(weir__load(&toy.stage.counters.refused_timeout, relaxed), timed);
+        assert_int_equal(weir__load(&toy.stage.oversize_free, acquire), 1);
+        weir__store(&toy.space_error, -ENOSPC, release);
+        weir__stage_frontier_moved(&toy.stage);
+        toy_turn(&toy);
+        assert_int_equal(toy.part.next_ack, 2);
+        assert_int_equal(weir__stage_reserve(&toy.stage, big, WEIR__NEVER, &place), -ENOSPC);
+        assert_int_equal(weir__load(&toy.stage.oversize_free, acquire), 1);
+        weir__store(&toy.space_error, 0, release);
+        move_frontier(&toy, 1);
+        toy_turn(&toy);
+        assert_int_equal(toy_append(&toy, big, 0, &place), 0);
+        assert_int_equal(place.lsn, first_lsn(config.segment_bytes + TOY_BLOCK));
+        toy_turn(&toy);
+        assert_int_equal(toy.part.next_ack, 3);
+        close_toy(&toy);
+    }
 }
 
 /* ---- waiting --------------------------------------------------------------------------------- */
@@ -968,6 +1033,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_slot_takes_records_to_its_last_unit),
         cmocka_unit_test(a_sealed_slot_is_pushed_by_the_last_commit),
         cmocka_unit_test(a_straggler_is_seen_from_the_seal_to_its_commit),
+        cmocka_unit_test(the_straggler_that_waits_longest_is_told),
         cmocka_unit_test(two_slots_press_back_and_go_on),
         cmocka_unit_test(the_flusher_seals_the_last_slot_when_all_before_it_is_acknowledged),
         cmocka_unit_test(slots_near_a_segments_end_are_short),
