@@ -354,9 +354,9 @@ bool weir__submit_taken(struct weir__flusher *flusher)
     bool did = false;
     struct run run;
 
-    if (flusher->taken > 0 && (!flusher->ring || io == WEIR_IO_POSIX ||
-                               (io == WEIR_IO_AUTO && flusher->inflight == 0 &&
-                                flusher->unsynced == 0 && flusher->taken == 1))) {
+    /* WEIR_IO_POSIX opens no ring. */
+    if (flusher->taken > 0 && (!flusher->ring || (io == WEIR_IO_AUTO && flusher->inflight == 0 &&
+                                                  flusher->unsynced == 0 && flusher->taken == 1))) {
         if (run_find(flusher, &seq, run_bytes_max(flusher, false), &run)) {
             write_here(flusher, &run);
             return true;
