@@ -32,6 +32,8 @@ struct weir__watchdog {
     uint32_t lending;    /* which time, */
     uint64_t lending_ns; /* since when */
     uint32_t lending_told;
+    uint64_t blamed_ns; /* when a producer was last to blame */
+    weir_lsn slow_told; /* the durable LSN at which a standstill was told of */
 };
 
 struct weir_log {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The watchdog: producers that hold up the log. Keeper thread. */
+ * The watchdog: producers that hold up the log, and a flusher that does not come back. Keeper
+ * thread. */
 #include "api/log.h"
 #include "base/num.h"
 #include "base/plant.h"
@@ -93,6 +94,34 @@ static void watch_lending(struct weir_log *log)
     }
 }
 
+/* Something waits for nobody but the flusher, and nothing becomes durable: its thread is stopped, or
+ * the kernel does not answer. From outside that is a slow device, which is no fault: told, never more. */
+static void watch_flusher(struct weir_log *log)
+{
+    struct weir__watchdog *dog = &log->watchdog;
+    const uint64_t age_ns = dog->time_ns - weir__max_u64(dog->durable_ns, dog->blamed_ns);
+    char text[200];
+
+    if (dog->straggler != UINT64_MAX || dog->lent) {
+        dog->blamed_ns = dog->time_ns;
+        return;
+    }
+    /* Relaxed: nobody writes to a log that has failed, and one word too many does no harm. */
+    if (age_ns < log->options.stall_warn_ns || dog->slow_told == dog->durable ||
+        weir__load(&log->stage.failed, relaxed) || !weir__stage_due(&log->stage, dog->durable)) {
+        return;
+    }
+    dog->slow_told = dog->durable;
+    snprintf(
+        text,
+        sizeof text,
+        "nothing above LSN %llu has become durable for %llu ms: the device does not answer, or "
+        "the flusher's thread is stopped",
+        (unsigned long long)dog->durable,
+        (unsigned long long)(age_ns / 1000000));
+    weir__log_event(log, WEIR_EVENT_SLOW, 0, dog->durable, age_ns, text);
+}
+
 void weir__log_watch(struct weir_log *log, uint64_t now_ns)
 {
     struct weir__watchdog *dog = &log->watchdog;
@@ -110,4 +139,5 @@ void weir__log_watch(struct weir_log *log, uint64_t now_ns)
     }
     watch_stragglers(log, now_ns);
     watch_lending(log);
+    watch_flusher(log);
 }

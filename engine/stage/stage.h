@@ -322,6 +322,9 @@ void weir__stage_rouse(struct weir__stage *stage);
 /* The longest that a sealed slot has been waiting for a producer: ns (0: none), and its LSN.
  * Watchdog. */
 uint64_t weir__stage_straggler(struct weir__stage *stage, uint64_t now_ns, weir_lsn *lsn_out);
+/* Whether there is something that waits for nobody but the flusher: a complete batch at or above
+ * `level`, or an open slot whose records are all committed. A hint. Watchdog. */
+bool weir__stage_due(struct weir__stage *stage, weir_lsn level);
 /* Whether a producer has the flusher's part, and which time that is. Watchdog. */
 bool weir__stage_lent(struct weir__stage *stage, uint32_t *lending_out);
 

@@ -458,6 +458,25 @@ uint64_t weir__stage_straggler(struct weir__stage *stage, uint64_t now_ns, weir_
     return longest;
 }
 
+bool weir__stage_due(struct weir__stage *stage, weir_lsn level)
+{
+    /* Relaxed, all: what is looked for stands still. */
+    for (uint32_t i = 0; i < stage->slot_count; i++) {
+        struct weir__slot *slot = &stage->slots[i];
+        if ((weir__load(&slot->pend, relaxed) & PEND_LOW) == 0 &&
+            weir__load(&slot->base, relaxed) >= level) {
+            return true;
+        }
+    }
+    const uint64_t word = weir__load(&stage->word, relaxed);
+    if (!word_open(stage, word)) {
+        return false;
+    }
+    struct weir__slot *open = &stage->slots[word_slot(word)];
+    const uint64_t used = word_units(word) - weir__load(&open->first, relaxed);
+    return used > 0 && (weir__load(&open->pend, relaxed) & PEND_LOW) == PEND_BIAS - used;
+}
+
 bool weir__stage_lent(struct weir__stage *stage, uint32_t *lending_out)
 {
     const uint32_t how = weir__load(&stage->fl_sleep, relaxed);

@@ -115,6 +115,10 @@ enum weir_event_kind {
     WEIR_EVENT_SPACE_LOW,  /* a segment could not be prepared: disk full (value: bytes wanted) */
     WEIR_EVENT_SPACE_BACK, /* preparing works again */
     WEIR_EVENT_RECOVERED,  /* opening found a torn or stale tail and cut it (value: bytes cut) */
+    /* For longer than stall_warn_ns nothing became durable, and it is no producer that holds it up
+     * (value: ns): the device does not answer, or the flusher's thread is stopped. Told once; no
+     * failure, stall_limit_ns does not count for it. */
+    WEIR_EVENT_SLOW,
 };
 
 struct weir_event {

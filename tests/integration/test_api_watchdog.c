@@ -283,6 +283,62 @@ static void a_lone_parked_producer_is_told_of(void **state)
     rig_destroy(&rig);
 }
 
+/* ---- the flusher ----------------------------------------------------------------------------- */
+
+/* A write that does not come back is told of, each time once. It is nobody's fault: nothing is given
+ * up, whatever the limit, and no producer is blamed for what it has committed meanwhile. When the
+ * write comes back, everything is acknowledged. */
+static void a_flusher_that_does_not_come_back_is_told_of(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < rig_way_count; i++) {
+        struct rig rig;
+        struct event_seen event;
+        static uint8_t payload[20000];
+        if (!rig_way_usable(&rig_ways[i])) {
+            continue;
+        }
+        rig_make(&rig, &rig_ways[i]);
+        rig.options.stall_warn_ns = 30 * MS;
+        rig.options.stall_limit_ns = 60 * MS;
+        assert_int_equal(rig_open(&rig), 0);
+        for (unsigned turn = 0; turn < 2; turn++) {
+            const weir_lsn durable = weir_durable_lsn(rig.log);
+            weir_lsn lsn;
+            (void)fault_io_arm(&rig.fault,
+                               &(struct fault_rule){.kind = FAULT_WRITE,
+                                                    .name = "-",
+                                                    .offset_from = RIG_BLOCK,
+                                                    .hold = true});
+            /* The last one is larger than a slot. */
+            for (uint64_t tag = 3 * turn; tag < 3 * turn + 3; tag++) {
+                const size_t bytes = tag == 3 * turn + 2 ? sizeof payload : 100;
+                payload_fill(tag, payload, bytes);
+                assert_int_equal(weir_append(rig.log, payload, bytes, tag, &lsn), 0);
+                ledger_add(&rig.ledger, lsn, tag, bytes);
+                assert_true(fault_io_wait_held(&rig.fault, 1));
+            }
+            assert_true(events_wait(&rig.events, WEIR_EVENT_SLOW, turn + 1));
+            assert_true(events_last(&rig.events, WEIR_EVENT_SLOW, &event));
+            assert_true(event.value >= 30 * MS);
+            assert_int_equal(event.code, 0);
+            assert_int_equal(event.lsn, durable);
+            assert_string_not_equal(event.text, "");
+            assert_int_equal(weir_wait(rig.log, lsn, WEIR_DURABLE, (int64_t)(300 * MS)),
+                             -ETIMEDOUT);
+            assert_int_equal(events_count(&rig.events, WEIR_EVENT_SLOW), turn + 1);
+            fault_io_release(&rig.fault);
+            assert_int_equal(weir_sync(rig.log, WEIR_FOREVER), 0);
+        }
+        assert_int_equal(events_count(&rig.events, WEIR_EVENT_STALL), 0);
+        assert_int_equal(events_count(&rig.events, WEIR_EVENT_POISON), 0);
+        assert_int_equal(weir_log_error(rig.log, NULL), 0);
+        assert_int_equal(rig_close(&rig), 0);
+        check_dir(&rig, true);
+        rig_destroy(&rig);
+    }
+}
+
 /* ---- the watchdog's time --------------------------------------------------------------------- */
 
 /* A log of which only the stage is there, looked at by nobody but the test. */
@@ -409,6 +465,64 @@ static void a_stopped_process_leaves_no_lone_producer_overdue(void **state)
     bare_destroy(&bare);
 }
 
+/* Nor a flusher: nobody plays it here. What is committed waits for it, in an open slot or in a sealed
+ * one; what is only reserved does not, and where a producer is to blame, the flusher is not. */
+static void a_stopped_process_leaves_no_flusher_overdue(void **state)
+{
+    (void)state;
+    for (int sealed = 0; sealed < 2; sealed++) {
+        static struct bare bare;
+        struct weir__place place;
+        struct weir__place parked;
+        uint64_t now_ns = weir__now_ns();
+        bare_make(&bare);
+        weir__log_watch(&bare.log, now_ns);
+        assert_int_equal(weir__stage_reserve(&bare.log.stage, 64, 0, &place), 0);
+        assert_int_equal(weir__stage_reserve(&bare.log.stage, 64, 0, &parked), 0);
+        weir__stage_commit(&bare.log.stage, &place, 1);
+        look_often(&bare, &now_ns, 30);
+        assert_int_equal(events_count(&bare.events, WEIR_EVENT_SLOW), 0);
+        if (sealed) {
+            (void)weir__stage_serve(&bare.log.stage, &bare.part, true);
+            look_often(&bare, &now_ns, 30);
+            assert_int_equal(events_count(&bare.events, WEIR_EVENT_STALL), 1);
+            assert_int_equal(events_count(&bare.events, WEIR_EVENT_SLOW), 0);
+        }
+        weir__stage_commit(&bare.log.stage, &parked, 1);
+        if (sealed) {
+            look_often(&bare, &now_ns, 5);
+            now_ns += 3600000 * MS;
+            weir__log_watch(&bare.log, now_ns);
+            assert_int_equal(events_count(&bare.events, WEIR_EVENT_SLOW), 0);
+        }
+        look_often(&bare, &now_ns, 10);
+        assert_int_equal(events_count(&bare.events, WEIR_EVENT_SLOW), 1);
+        look_often(&bare, &now_ns, 200);
+        assert_int_equal(events_count(&bare.events, WEIR_EVENT_SLOW), 1);
+        assert_int_equal(events_count(&bare.events, WEIR_EVENT_STALL), sealed);
+        assert_int_equal(events_count(&bare.events, WEIR_EVENT_POISON), 0);
+        bare_destroy(&bare);
+    }
+}
+
+/* A log that was given up waits for nobody. */
+static void a_failed_log_is_not_slow(void **state)
+{
+    (void)state;
+    static struct bare bare;
+    struct weir__place place;
+    uint64_t now_ns = weir__now_ns();
+    bare_make(&bare);
+    weir__log_watch(&bare.log, now_ns);
+    assert_int_equal(weir__stage_reserve(&bare.log.stage, 64, 0, &place), 0);
+    weir__stage_commit(&bare.log.stage, &place, 1);
+    look_often(&bare, &now_ns, 5);
+    weir__stage_fail(&bare.log.stage);
+    look_often(&bare, &now_ns, 30);
+    assert_int_equal(events_count(&bare.events, WEIR_EVENT_SLOW), 0);
+    bare_destroy(&bare);
+}
+
 int main(int argc, char **argv)
 {
     test_begin(argc, argv);
@@ -419,8 +533,11 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_short_stall_is_nothing),
         cmocka_unit_test(beyond_the_limit_the_log_gives_itself_up),
         cmocka_unit_test(a_lone_parked_producer_is_told_of),
+        cmocka_unit_test(a_flusher_that_does_not_come_back_is_told_of),
         cmocka_unit_test(a_stopped_process_leaves_no_producer_overdue),
         cmocka_unit_test(a_stopped_process_leaves_no_lone_producer_overdue),
+        cmocka_unit_test(a_stopped_process_leaves_no_flusher_overdue),
+        cmocka_unit_test(a_failed_log_is_not_slow),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

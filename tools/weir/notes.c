@@ -14,6 +14,7 @@ void notes_event(void *ctx, const struct weir_event *event)
     switch (event->kind) {
     case WEIR_EVENT_POISON:
     case WEIR_EVENT_STALL:
+    case WEIR_EVENT_SLOW:
     case WEIR_EVENT_SPACE_LOW:
     case WEIR_EVENT_SPACE_BACK:
         fprintf(stderr,

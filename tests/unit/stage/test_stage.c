@@ -331,6 +331,45 @@ static void the_straggler_that_waits_longest_is_told(void **state)
     close_toy(&toy);
 }
 
+/* The flusher is waited for when something is complete that it has not acknowledged, or when an open
+ * slot holds committed records and no others; not for what a producer still copies. */
+static void the_flusher_is_due_for_what_waits_for_nobody_else(void **state)
+{
+    (void)state;
+    struct toy toy;
+    struct weir__place first;
+    struct weir__place second;
+    struct weir__place place;
+    toy_make(&toy, &usual);
+    assert_false(weir__stage_due(&toy.stage, TOY_BLOCK));
+    toy_turn(&toy);
+    assert_false(weir__stage_due(&toy.stage, TOY_BLOCK));
+    assert_int_equal(weir__stage_reserve(&toy.stage, 80, 0, &first), 0);
+    assert_false(weir__stage_due(&toy.stage, TOY_BLOCK));
+    toy_fill(&first);
+    weir__stage_commit(&toy.stage, &first, 1);
+    assert_true(weir__stage_due(&toy.stage, TOY_BLOCK));
+    assert_int_equal(weir__stage_reserve(&toy.stage, 80, 0, &first), 0);
+    assert_false(weir__stage_due(&toy.stage, TOY_BLOCK));
+
+    /* That one is sealed, and the next one is open and held, too. */
+    assert_int_equal(toy_append(&toy, CAP_BYTES - 40, 0, &place), 0);
+    assert_int_equal(weir__stage_reserve(&toy.stage, 32, 0, &second), 0);
+    assert_true(second.slot == place.slot && second.slot != first.slot);
+    assert_false(weir__stage_due(&toy.stage, TOY_BLOCK));
+    toy_fill(&first);
+    weir__stage_commit(&toy.stage, &first, 1);
+    assert_true(weir__stage_due(&toy.stage, TOY_BLOCK));
+    assert_false(weir__stage_due(&toy.stage, TOY_BLOCK + 1)); /* as if acknowledged */
+    toy_fill(&second);
+    weir__stage_commit(&toy.stage, &second, 1);
+    assert_true(weir__stage_due(&toy.stage, TOY_BLOCK + 1));
+    toy_turn(&toy);
+    assert_int_equal(toy.part.next_ack, 2);
+    assert_false(weir__stage_due(&toy.stage, TOY_BLOCK));
+    close_toy(&toy);
+}
+
 /* ---- back-pressure --------------------------------------------------------------------------- */
 
 /* Both slots full: every form of refusal, the role left to the flusher, and life after it. */
@@ -1034,6 +1073,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_sealed_slot_is_pushed_by_the_last_commit),
         cmocka_unit_test(a_straggler_is_seen_from_the_seal_to_its_commit),
         cmocka_unit_test(the_straggler_that_waits_longest_is_told),
+        cmocka_unit_test(the_flusher_is_due_for_what_waits_for_nobody_else),
         cmocka_unit_test(two_slots_press_back_and_go_on),
         cmocka_unit_test(the_flusher_seals_the_last_slot_when_all_before_it_is_acknowledged),
         cmocka_unit_test(slots_near_a_segments_end_are_short),
