@@ -25,7 +25,6 @@ static void a_run_ends_at_the_most_batches_of_a_write(void **state)
     static uint8_t payload[RECORD_BYTES];
     for (unsigned i = 0; i < rig_way_count; i++) {
         struct rig rig;
-        struct weir_stats stats;
         struct fault_op *ops;
         char why[256] = "";
         weir_lsn lsn;
@@ -56,8 +55,6 @@ static void a_run_ends_at_the_most_batches_of_a_write(void **state)
         const uint64_t before = fault_io_now(&rig.fault);
         fault_io_release(&rig.fault);
         assert_int_equal(weir_sync(rig.log, WEIR_FOREVER), 0);
-        weir_stats(rig.log, &stats);
-        assert_int_equal(stats.batches_durable, RECORDS + 1);
 
         uint64_t largest = 0;
         uint64_t bytes = 0;
