@@ -308,6 +308,7 @@ static void beyond_the_limit_the_others_are_let_go(void **state)
         let_go(&rig, &first);
         assert_int_equal(first.code, WEIR_EFAILED);
         assert_int_equal(weir_durable_lsn(rig.log), durable);
+        assert_true(events_wait(&rig.events, WEIR_EVENT_POISON, 1)); /* told behind the failure */
         assert_int_equal(events_count(&rig.events, WEIR_EVENT_POISON), 1);
         assert_int_equal(rig_close(&rig), WEIR_EFAILED);
         assert_int_equal(rig.error.lsn, durable);

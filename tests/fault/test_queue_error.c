@@ -45,6 +45,7 @@ static void queue_error(const struct rig_way *way, const struct fault_rule *rule
     assert_int_equal(weir_append(rig.log, "x", 1, 2, NULL), WEIR_EFAILED);
     assert_true(events_wait(&rig.events, WEIR_EVENT_POISON, 1));
     assert_int_equal(rig_close(&rig), WEIR_EFAILED);
+    assert_true(events_wait(&rig.events, WEIR_EVENT_POISON, 1)); /* told behind it */
     assert_int_equal(events_count(&rig.events, WEIR_EVENT_POISON), 1);
     (void)ledger_check_dir(&rig.ledger, rig.path, &rig.options, false, why);
     assert_string_equal(why, "");

@@ -243,6 +243,7 @@ static void beyond_the_limit_the_log_gives_itself_up(void **state)
         assert_int_equal(weir_durable_lsn(rig.log), durable);
         assert_int_equal(rig_close(&rig), WEIR_EFAILED);
         assert_int_equal(rig.error.lsn, durable);
+        assert_true(events_wait(&rig.events, WEIR_EVENT_POISON, 1)); /* told behind it */
         assert_int_equal(events_count(&rig.events, WEIR_EVENT_POISON), 1);
         check_dir(&rig, false);
         rig_destroy(&rig);
